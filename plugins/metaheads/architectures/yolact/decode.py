@@ -1,0 +1,82 @@
+"""From raw outputs of YOLACT to detections. Letters as in network.py; D detections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from metaheads.architectures.yolact.losses import assemble_masks
+from metaheads.architectures.yolact.targets import VARIANCES
+from metaheads.boxes import decode_boxes
+from metaheads.masks import crop_masks
+from metaheads.ops.nms import fast_nms, greedy_nms
+from metaheads.structures import Detections
+
+if TYPE_CHECKING:
+    from metaheads.architectures.yolact.network import Yolact, YolactOutputs
+
+
+@torch.no_grad()
+def decode(
+    core: Yolact, outputs: YolactOutputs, image_sizes: list[tuple[int, int]]
+) -> list[Detections]:
+    """One `Detections` per image, best first, in pixels of the network input, boxes not clipped."""
+    return [_decode_image(core, outputs, index, size) for index, size in enumerate(image_sizes)]
+
+
+def _decode_image(
+    core: Yolact, outputs: YolactOutputs, index: int, image_size: tuple[int, int]
+) -> Detections:
+    scores = outputs.class_logits[index].float().softmax(1)[:, 1:]  # (P, C)
+    kept = scores.amax(1) > core.score_threshold
+    scores = scores[kept]
+    boxes = decode_boxes(outputs.box_deltas[index, kept].float(), outputs.priors[kept], VARIANCES)
+    prior, labels, scores = _suppress(core, boxes, scores)
+    boxes, coefficients = boxes[prior], outputs.mask_coefficients[index, kept][prior].float()
+
+    masks = assemble_masks(outputs.prototypes[index].float(), coefficients)  # (D, h, w)
+    masks = crop_masks(masks, boxes) if core.crop_masks else masks
+    mask_scores = None
+    if core.mask_iou_net is not None:
+        predicted_iou = masks.new_zeros(0)
+        if len(masks):
+            predicted_iou = core.mask_iou_net(masks).gather(1, labels[:, None])[:, 0]
+        mask_scores = scores * predicted_iou
+        scores = mask_scores if core.rescore_boxes else scores
+
+    height, width = image_size
+    size = boxes.new_tensor([width, height, width, height])
+    frame = boxes.new_tensor([[0, 0, width, height]])
+    detections = Detections(
+        boxes=boxes * size,
+        scores=scores,
+        labels=labels,
+        masks=masks,
+        mask_frames=frame.expand(len(boxes), 4),
+        mask_scores=mask_scores,
+        integer_boxes=core.integer_boxes,
+    )
+    return detections[scores.argsort(descending=True)] if core.rescore_boxes else detections
+
+
+def _suppress(core: Yolact, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, 4) boxes in [0, 1], (N, C) scores -> kept rows, labels and scores, each (D,), best first."""
+    if core.nms == "traditional":
+        # The authors' Cython NMS: boxes in pixels, one pixel wider, and every score above the threshold.
+        pixels = boxes * core.max_size
+        wider = torch.cat((pixels[:, :2], pixels[:, 2:] + 1), 1)
+        kept = greedy_nms(wider, scores, core.nms_iou, score_threshold=core.score_threshold)
+        return tuple(tensor[: core.max_detections] for tensor in kept)  # type: ignore[return-value]
+    cross_class = core.nms == "fast_cross_class"
+    kept = fast_nms(
+        boxes,
+        scores,
+        core.nms_iou,
+        core.nms_candidates,
+        cross_class=cross_class,
+        score_threshold=core.score_threshold if core.filter_class_scores else None,
+    )
+    limit = None if cross_class else core.max_detections
+    return tuple(tensor[:limit] for tensor in kept)  # type: ignore[return-value]

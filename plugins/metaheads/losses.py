@@ -1,0 +1,48 @@
+"""Losses: free functions that at least two architectures or both hosts use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from metaheads.structures import Targets
+
+MAX_BOXES_SHOWN = 20
+
+
+def check_finite(
+    losses: Mapping[str, Tensor], images: Sequence[str], targets: Sequence[Targets]
+) -> None:
+    """Stops a training that has gone wrong while its last checkpoint is still a good one.
+
+    Args:
+        losses: the terms of a batch as the core gives them, before any gradient scaling.
+        images: what names each image of the batch to its owner (file name or id).
+        targets: their ground truth, pixels of the network input.
+
+    Raises:
+        FloatingPointError: a term is NaN or infinite; names the terms, the images and their boxes.
+    """
+    values = torch.stack([loss.detach().float() for loss in losses.values()])
+    if values.isfinite().all():
+        return
+    terms = zip(losses, values.tolist(), values.isfinite().tolist(), strict=True)
+    broken = ", ".join(f"{name} = {value}" for name, value, finite in terms if not finite)
+    batch = "\n".join(
+        f"  {image}: {_spell_boxes(target)}" for image, target in zip(images, targets, strict=True)
+    )
+    raise FloatingPointError(
+        f"training stopped, because {broken}. The images of this batch, with their boxes (x1, y1, x2, y2 "
+        f"in pixels of the network input):\n{batch}\nLook at these annotations; if they are right, lower "
+        f"the learning rate or clip the gradients. The last checkpoint is unharmed."
+    )
+
+
+def _spell_boxes(targets: Targets) -> str:
+    if not len(targets):
+        return "no objects"
+    boxes = [[round(x, 2) for x in box] for box in targets.boxes[:MAX_BOXES_SHOWN].tolist()]
+    more = len(targets) - len(boxes)
+    return ", ".join(map(str, boxes)) + (f" and {more} more" if more else "")

@@ -1,0 +1,1 @@
+"""Operations in plain torch and torchvision, with or without a GPU."""

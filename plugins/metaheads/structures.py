@@ -1,0 +1,152 @@
+"""The nouns that cross the border between the hosts and our core: small dataclasses of plain tensors.
+
+Letters: N objects, K keypoints, H, W pixels of an image, h, w cells of a mask. Boxes are xyxy in continuous
+pixel coordinates (pixel (0, 0) covers [0, 1] x [0, 1]); sizes are (height, width), points (x, y).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from metaheads.masks import paste_masks
+
+T = TypeVar("T", bound="_PerObject")
+
+
+class _PerObject:
+    """Indexing, `cat` and `to` act on every tensor field, so that a new field touches one place."""
+
+    def __len__(self) -> int:
+        return len(self.boxes)  # type: ignore[attr-defined]
+
+    def __getitem__(self: T, index: Any) -> T:
+        """The objects that `index` (bool mask, integer indices or slice) selects."""
+        return self._map(lambda tensor: tensor[index])
+
+    def to(self: T, device: torch.device | str) -> T:
+        return self._map(lambda tensor: tensor.to(device))
+
+    def _map(self: T, function: Any) -> T:
+        changes = {name: function(tensor) for name, tensor in self._tensors().items()}
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        values = {field.name: getattr(self, field.name) for field in fields}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    @classmethod
+    def cat(cls: type[T], parts: Sequence[T]) -> T:
+        """All objects of `parts` (at least one) in order; other fields are taken from the first."""
+        names = parts[0]._tensors()
+        changes = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+        return dataclasses.replace(parts[0], **changes)  # type: ignore[type-var]
+
+
+@dataclass
+class Targets(_PerObject):
+    """Ground truth of one image, in pixels of the network input; an absent field is None.
+
+    Attributes:
+        image_size: (H, W) of the batched network input, padding included: what relative coordinates
+            refer to.
+        boxes: (N, 4).
+        labels: (N,) int64, 0-based class.
+        is_crowd: (N,) bool; a crowd region is neither object nor background.
+        masks: (N, H, W) bool.
+        keypoints: (N, K, 3): x, y, visibility (0 absent, 1 hidden, 2 visible).
+        instance_ids: (N,) int64, the same object over the frames of a video.
+    """
+
+    image_size: tuple[int, int]
+    boxes: Tensor
+    labels: Tensor
+    is_crowd: Tensor
+    masks: Tensor | None = None
+    keypoints: Tensor | None = None
+    instance_ids: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How the network input lies in the original image.
+
+    Attributes:
+        input_size: (height, width) of the network input without padding.
+        original_size: (height, width) of the original image.
+        to_original: ((a, b, c), (d, e, f)): original x = a x + b y + c, y = d x + e y + f.
+    """
+
+    input_size: tuple[int, int]
+    original_size: tuple[int, int]
+    to_original: tuple[tuple[float, float, float], tuple[float, float, float]]
+
+    @classmethod
+    def from_resize(cls, input_size: tuple[int, int], original_size: tuple[int, int]) -> Geometry:
+        """The original image stretched to `input_size`."""
+        scale_y = original_size[0] / input_size[0]
+        scale_x = original_size[1] / input_size[1]
+        return cls(input_size, original_size, ((scale_x, 0.0, 0.0), (0.0, scale_y, 0.0)))
+
+    def points_to_original(self, points: Tensor) -> Tensor:
+        """(..., 2) points of the network input -> of the original image."""
+        matrix = points.new_tensor(self.to_original)
+        return points @ matrix[:, :2].T + matrix[:, 2]
+
+    def boxes_to_original(self, boxes: Tensor) -> Tensor:
+        """(N, 4) boxes of the network input -> the boxes around them in the original image, unclipped."""
+        x1, y1, x2, y2 = boxes.unbind(1)
+        corners = torch.stack((x1, y1, x2, y1, x2, y2, x1, y2), 1).view(-1, 4, 2)
+        corners = self.points_to_original(corners)
+        return torch.cat((corners.amin(1), corners.amax(1)), 1)
+
+
+@dataclass
+class Detections(_PerObject):
+    """What was found in one image: as `decode` leaves it (network input) or finished (original image).
+
+    Attributes:
+        boxes: (N, 4).
+        scores: (N,) in [0, 1], descending.
+        labels: (N,) int64, 0-based class.
+        masks: unfinished (N, h, w) probabilities over `mask_frames`; finished (N, H, W) bool.
+        mask_frames: (N, 4) boxes that the unfinished masks cover.
+        mask_scores: (N,) score of the mask where it differs from that of the box (mask scoring).
+        keypoints: (N, K, 3): x, y, score.
+        integer_boxes: `finish` cuts the boxes to whole pixels, as the authors of YOLACT do.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+    mask_frames: Tensor | None = None
+    mask_scores: Tensor | None = None
+    keypoints: Tensor | None = None
+    integer_boxes: bool = False
+
+    def finish(self, geometry: Geometry, mask_threshold: float = 0.5) -> Detections:
+        """The detections in the original image: boxes clipped to it, masks resized once, as bool."""
+        height, width = geometry.original_size
+        boxes = geometry.boxes_to_original(self.boxes)
+        boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
+        masks, keypoints = self.masks, self.keypoints
+        if masks is not None:
+            assert self.mask_frames is not None, "unfinished masks need the frames they cover"
+            masks = paste_masks(masks, self.mask_frames, geometry, mask_threshold)
+        if keypoints is not None:
+            xy = geometry.points_to_original(keypoints[..., :2])
+            keypoints = torch.cat((xy, keypoints[..., 2:]), -1)
+        return dataclasses.replace(
+            self,
+            boxes=boxes.trunc() if self.integer_boxes else boxes,
+            masks=masks,
+            mask_frames=None,
+            keypoints=keypoints,
+        )
