@@ -1,0 +1,20 @@
+# The baseline: MMDetection's own Mask R-CNN on the same data, input and schedule.
+_base_ = [
+    "mmdet::_base_/models/mask-rcnn_r50_fpn.py",
+    "../_base_/runtime.py",
+    "../_base_/from_scratch.py",
+    "../_base_/shapes.py",
+]
+
+model = dict(
+    data_preprocessor=dict(mean=[123.68, 116.78, 103.94], std=[58.40, 57.12, 57.38]),
+    backbone=dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None),
+    neck=dict(in_channels=[64, 128, 256, 512], out_channels=128),
+    rpn_head=dict(in_channels=128, feat_channels=128, anchor_generator=dict(scales=[4])),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=128),
+        bbox_head=dict(in_channels=128, num_classes=7),
+        mask_roi_extractor=dict(out_channels=128),
+        mask_head=dict(in_channels=128, num_classes=7),
+    ),
+)

@@ -1,0 +1,105 @@
+"""Three lines of Python, the same for both hosts:
+
+    from metaheads import load
+    model = load("yolact/yolact_r50_550_coco", "weights.pth", host="mmdet")
+    result = model.predict("street.jpg")
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaheads.configs import find_config
+from metaheads.structures import Detections
+
+
+class HostedModel(Protocol):
+    """What each host's `inference.build` returns."""
+
+    module: torch.nn.Module
+    class_names: list[str]
+
+    def detect(self, image: np.ndarray) -> Detections: ...
+
+
+class Model:
+    """A model of either host that is ready to predict.
+
+    Attributes:
+        module: the host's model in evaluation mode.
+        class_names: name of every label.
+    """
+
+    def __init__(self, hosted: HostedModel) -> None:
+        self._hosted = hosted
+        self.module = hosted.module
+        self.class_names = hosted.class_names
+
+    @torch.no_grad()
+    def predict(self, image: str | Path | np.ndarray, threshold: float = 0.0) -> Detections:
+        """What is in an image: finished detections on the CPU, in pixels of this image.
+
+        Args:
+            image: a file, or (H, W, 3) uint8 RGB.
+            threshold: only detections with a score above it.
+
+        Raises:
+            FileNotFoundError, ValueError: no such file; not an image, or an array of another form.
+        """
+        found = self._hosted.detect(as_rgb(image)).to("cpu")
+        return found[found.scores > threshold]
+
+    @torch.no_grad()
+    def raw_outputs(self, images: Tensor) -> Any:
+        """(B, 3, H, W) already normalised images -> the architecture's outputs before decoding."""
+        return self.module.raw_outputs(images)
+
+
+def load(
+    config: str | Path,
+    checkpoint: str | Path | None = None,
+    *,
+    host: str | None = None,
+    device: str | None = None,
+    trust_checkpoint: bool = False,
+) -> Model:
+    """Builds the model of a config and loads a checkpoint of either host, or an imported one.
+
+    Args:
+        config: a file, or the name of one of our configs.
+        checkpoint: without one, the weights are those of a fresh model.
+        host: "mmdet" or "detectron2", where a name does not tell.
+        device: "cpu", "cuda", ...; by default the GPU if there is one.
+        trust_checkpoint: read a checkpoint that needs arbitrary code.
+
+    Raises:
+        FileNotFoundError, ValueError, KeyError: what does not exist or does not fit, and the remedy.
+    """
+    path, host = find_config(str(config), host)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    inference = importlib.import_module(f"metaheads.hosts.{host}.inference")
+    return Model(inference.build(path, checkpoint, device, trust_checkpoint))
+
+
+def as_rgb(image: str | Path | np.ndarray) -> np.ndarray:
+    """A file or array -> (H, W, 3) uint8 RGB."""
+    import cv2
+
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(
+                f"image must be (H, W, 3) uint8 RGB, got shape {image.shape}, dtype {image.dtype}"
+            )
+        return image
+    if not Path(image).is_file():
+        raise FileNotFoundError(f"no image {image}")
+    pixels = cv2.imread(str(image), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise ValueError(f"{image} is not an image, or it is broken: replace it")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)

@@ -1,0 +1,48 @@
+"""The command `metaheads`: train, demo, doctor, make-shapes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+COMMANDS = {
+    "train": "train or evaluate in Detectron2 or MMDetection",
+    "demo": "draw what a model finds in images",
+    "make-shapes": "write the embedded data set",
+    "doctor": "what is installed, what is wrong with it, and the remedy",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; what a user can mend ends in one line, not in a traceback."""
+    words = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser("metaheads")
+    commands = parser.add_subparsers(dest="command", required=True)
+    chosen = next((word for word in words if word in COMMANDS), None)
+    for name, help_text in COMMANDS.items():
+        subparser = commands.add_parser(name, help=help_text, description=help_text)
+        if name == chosen:
+            module = importlib.import_module(f"metaheads.commands.{name.replace('-', '_')}")
+            module.add_arguments(subparser)
+    args = parser.parse_args(words)
+    try:
+        return module.run(args)
+    except (ValueError, KeyError, TypeError, FileNotFoundError, FloatingPointError) as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        if _has_user_message(error):
+            sys.stderr.write(f"metaheads {chosen}: {message}\n")
+            return 2
+        raise
+
+
+def _has_user_message(error: BaseException) -> bool:
+    """Whether one of our own modules raised the error to tell the user something."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and "metaheads" in frame.tb_frame.f_globals.get("__name__", "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

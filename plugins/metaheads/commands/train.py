@@ -1,0 +1,132 @@
+"""`metaheads train`: one entry for the trainers of both hosts."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metaheads.configs import HOSTS, find_config
+from metaheads.datasets.check import check_coco
+
+EPILOG = """examples:
+  tools/train_net.py --config-file yolact/yolact_r18_256_nuclei --host mmdet
+  tools/train_net.py --config-file my_config.yaml --num-gpus 4 SOLVER.BASE_LR 0.002
+  tools/train_net.py --config-file my_config.py --resume --cfg-options train_cfg.max_iters=2000
+  tools/train_net.py --config-file my_config.py --eval-only --checkpoint work_dirs/my_config/iter_300.pth
+"""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a host's `run` needs besides its config.
+
+    Attributes:
+        resume: go on from the last checkpoint of the work directory, if there is one.
+        resume_from: go on from this checkpoint.
+        checkpoint: weights to begin with (or to evaluate), of either host or imported.
+        reinitialise_classes: leave the class layers of `checkpoint` out.
+        trust_checkpoint: read a checkpoint that needs arbitrary code.
+        eval_only: evaluate, do not train.
+        num_gpus: processes on this machine (CPU processes where there is no GPU).
+    """
+
+    resume: bool = False
+    resume_from: str | None = None
+    checkpoint: str | None = None
+    reinitialise_classes: bool = False
+    trust_checkpoint: bool = False
+    eval_only: bool = False
+    amp: bool = False
+    auto_scale_lr: bool = False
+    num_gpus: int = 1
+    num_machines: int = 1
+    machine_rank: int = 0
+    dist_url: str = "auto"
+    launcher: str = "none"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--config-file", required=True, help="path, or name of one of our configs")
+    parser.add_argument("--host", choices=HOSTS, help="where the config does not tell")
+    parser.add_argument("--work-dir", help="output folder (OUTPUT_DIR, work_dir)")
+    parser.add_argument("--checkpoint", help="weights to begin with or to evaluate, of either host")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--resume-from", metavar="PATH", help="go on from this checkpoint")
+    parser.add_argument("--eval-only", action="store_true", help="evaluate, do not train")
+    parser.add_argument(
+        "--reinitialise-classes",
+        action="store_true",
+        help="load --checkpoint without its class layers (another number of classes)",
+    )
+    parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="read a checkpoint that can run code (only your own, e.g. of an older MMEngine)",
+    )
+    parser.add_argument("--amp", action="store_true", help="automatic mixed precision")
+    parser.add_argument("--auto-scale-lr", action="store_true", help="scale the rate to the batch")
+    parser.add_argument("--no-data-check", action="store_true", help="skip the check of the data")
+    parser.add_argument("--num-gpus", type=int, default=1, help="processes on this machine")
+    parser.add_argument("--num-machines", type=int, default=1)
+    parser.add_argument("--machine-rank", type=int, default=0)
+    parser.add_argument("--dist-url", default="auto", help="tcp://host:port; auto on one machine")
+    parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="torchrun")
+    parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="options of the config"
+    )
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="options of the config"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    options = RunOptions(
+        **{name: getattr(args, name) for name in RunOptions.__dataclass_fields__}
+    )
+    path, host_name = find_config(args.config_file, args.host)
+    for name in ("checkpoint", "resume_from"):
+        file = getattr(options, name)
+        if file is not None and not Path(file).is_file():
+            raise FileNotFoundError(f"--{name.replace('_', '-')} {file}: no such file")
+    host: Any = importlib.import_module(f"metaheads.hosts.{host_name}.train")
+    overrides = parse_overrides([*args.cfg_options, *args.opts])
+    cfg = host.load_config(path, overrides, work_dir=args.work_dir)
+    if not args.no_data_check:
+        for source in host.coco_sources(cfg, train=not options.eval_only):
+            report = check_coco(**source)
+            sys.stdout.write(report.summary() + "\n")
+    metrics = host.run(cfg, options)
+    if metrics:
+        sys.stdout.write(json.dumps(metrics, indent=1) + "\n")
+    return 0
+
+
+def parse_overrides(words: list[str]) -> list[tuple[str, str]]:
+    """["a.b=1", "C.D", "2"] -> [("a.b", "1"), ("C.D", "2")].
+
+    Raises:
+        ValueError: a key without a value.
+    """
+    pairs, rest = [], list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            continue
+        if word.startswith("--"):
+            raise ValueError(f"{word} stands behind KEY VALUE options: put flags before them")
+        if "=" in word:
+            key, value = word.split("=", 1)
+        elif rest:
+            key, value = word, rest.pop(0)
+        else:
+            raise ValueError(f"option {word!r} has no value: write KEY VALUE or KEY=VALUE")
+        pairs.append((key, value))
+    return pairs

@@ -1,0 +1,18 @@
+"""MMDetection 3.x as a host: importing this package registers our names under the scope `metaheads`."""
+
+from metaheads.hosts.mmdet.registry import HOOKS, MODELS, TRANSFORMS  # isort: skip
+from metaheads.hosts.mmdet.checkpoints import AtomicLocalBackend, PlainCheckpoints
+from metaheads.hosts.mmdet.data import FixedResize, TrainTransform
+from metaheads.hosts.mmdet.models import HostedInstances, Yolact
+
+__all__ = [
+    "HOOKS",
+    "MODELS",
+    "TRANSFORMS",
+    "AtomicLocalBackend",
+    "FixedResize",
+    "HostedInstances",
+    "PlainCheckpoints",
+    "TrainTransform",
+    "Yolact",
+]

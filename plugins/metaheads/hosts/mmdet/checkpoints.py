@@ -1,0 +1,87 @@
+"""Checkpoints of MMEngine's runner that survive a kill and load under `weights_only=True`.
+
+A config uses both parts:
+
+    default_hooks = dict(checkpoint=dict(type="CheckpointHook", backend_args=dict(
+        backend="metaheads.AtomicLocalBackend"), ...))
+    custom_hooks = [dict(type="metaheads.PlainCheckpoints")]
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer
+
+from metaheads.hosts.mmdet.registry import HOOKS
+
+_STEP = re.compile(r"^(?:iter|epoch)_(\d+)\.pth$")
+
+
+@register_backend("metaheads.AtomicLocalBackend")
+class AtomicLocalBackend(LocalBackend):
+    """Writes beside the file and renames, so that a file is there whole or not at all."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        unfinished = Path(f"{filepath}.writing")
+        super().put(obj, unfinished)
+        os.replace(unfinished, filepath)
+
+
+@HOOKS.register_module()
+class PlainCheckpoints(Hook):
+    """Keeps classes out of checkpoints: MMEngine's HistoryBuffers are stored as tensors.
+
+    Without it no checkpoint that the runner writes can be read with torch's `weights_only=True`, the
+    default since torch 2.6, so that `--resume`, `init_detector` and `DetInferencer` fail.
+    """
+
+    priority = "VERY_LOW"
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        for key in ("message_hub", "meta"):
+            checkpoint[key] = _to_plain(checkpoint[key])
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        scalars = checkpoint.get("message_hub", {}).get("log_scalars", {})
+        for key, value in scalars.items():
+            if isinstance(value, dict):
+                scalars[key] = _from_plain(value)
+
+
+def find_latest_checkpoint(folder: str | Path) -> Path | None:
+    """The checkpoint of a work directory with the most training steps, or None.
+
+    Looks at the files that are there, not into `last_checkpoint`: that file holds an absolute path,
+    which is wrong in a directory that was moved, and a kill can leave it empty.
+    """
+    steps = {path: _STEP.match(path.name) for path in Path(folder).glob("*.pth")}
+    found = {int(match[1]): path for path, match in steps.items() if match}
+    return found[max(found)] if found else None
+
+
+def _to_plain(value: Any) -> Any:
+    """Containers of numbers, texts and tensors, without MMEngine's and numpy's classes."""
+    if isinstance(value, HistoryBuffer):
+        values, counts = (torch.from_numpy(history) for history in value.data)
+        return {"values": values, "counts": counts, "max_length": value.max_length}
+    if isinstance(value, dict):
+        return {key: _to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_to_plain(item) for item in value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    return value
+
+
+def _from_plain(plain: dict) -> HistoryBuffer:
+    return HistoryBuffer(plain["values"].numpy(), plain["counts"].numpy(), plain["max_length"])

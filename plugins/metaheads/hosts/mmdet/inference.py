@@ -1,0 +1,59 @@
+"""Prediction with an MMDetection model, for `metaheads.load`."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+
+from metaheads import weights
+from metaheads.hosts.mmdet.registry import MODELS
+from metaheads.hosts.mmdet.train import load_config
+from metaheads.structures import Detections
+
+
+class HostedModel:
+    """An MMDetection model (ours or the host's) with the pipeline of its test data."""
+
+    def __init__(self, cfg: Config, module: torch.nn.Module) -> None:
+        self.module = module
+        dataset = cfg.test_dataloader.dataset
+        self.class_names = list(dataset.get("metainfo", {}).get("classes", ()))
+        pipeline = [step for step in copy.deepcopy(dataset.pipeline) if "Annotations" not in step.type]
+        pipeline[0].type = "mmdet.LoadImageFromNDArray"
+        self._pipeline = Compose(pipeline)
+
+    def detect(self, image: np.ndarray) -> Detections:
+        """(H, W, 3) uint8 RGB -> finished detections."""
+        bgr = np.ascontiguousarray(image[..., ::-1])
+        data = self._pipeline({"img": bgr, "img_id": 0, "img_path": ""})
+        batch = {"inputs": [data["inputs"]], "data_samples": [data["data_samples"]]}
+        return to_detections(self.module.test_step(batch)[0].pred_instances)
+
+
+def build(
+    path: Path, checkpoint: str | Path | None, device: str, trust_checkpoint: bool
+) -> HostedModel:
+    """The model of a config with a checkpoint of either host, in evaluation mode."""
+    register_all_modules()
+    cfg = load_config(path, [], work_dir=None)
+    module = MODELS.build(cfg.model)
+    if checkpoint is not None:
+        weights.load_into(module, weights.read_checkpoint(checkpoint, trust=trust_checkpoint))
+    return HostedModel(cfg, module.to(device).eval())
+
+
+def to_detections(instances) -> Detections:
+    """MMDetection's predictions, in the original image -> finished detections."""
+    return Detections(
+        boxes=instances.bboxes,
+        scores=instances.scores,
+        labels=instances.labels,
+        masks=instances.get("masks"),
+        mask_scores=instances.get("mask_scores"),
+    )

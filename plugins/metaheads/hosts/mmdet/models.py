@@ -1,0 +1,173 @@
+"""Our architectures as MMDetection detectors.
+
+    model = dict(type="metaheads.Yolact", data_preprocessor=..., backbone=..., core=dict(in_channels=...,
+                 strides=..., num_classes=...))
+
+`in_channels` and `strides` describe the features that the backbone (or the neck, if there is one) gives;
+everything else in `core` is an option of the architecture.
+"""
+
+from __future__ import annotations
+
+import torch
+from mmdet.models.detectors.base import BaseDetector
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.model import initialize
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from metaheads import architectures, backbones
+from metaheads.hosts.mmdet.registry import MODELS
+from metaheads.losses import check_finite
+from metaheads.options import check_options
+from metaheads.structures import Detections, Geometry, Targets
+
+
+class HostedInstances(BaseDetector):
+    """A single-stage instance architecture on MMDetection's backbone, data and evaluators.
+
+    Args:
+        backbone, neck, data_preprocessor, init_cfg: as in any MMDetection detector.
+        core: `in_channels` and `strides` of the features, and options of `core_class`.
+
+    Raises:
+        KeyError, TypeError: an option that the architecture does not know, or of another type.
+    """
+
+    core_class: type[nn.Module]
+
+    def __init__(
+        self,
+        backbone: dict,
+        core: dict,
+        neck: dict | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.backbone = MODELS.build(backbone)
+        if neck is not None:
+            self.neck = MODELS.build(neck)
+        self.core = build_core(self.core_class, core)
+
+    def extract_feat(self, batch_inputs: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised images -> features, finest first."""
+        features = self.backbone(batch_inputs)
+        return list(self.neck(features) if self.with_neck else features)
+
+    def raw_outputs(self, images: Tensor):
+        """(B, 3, H, W) already normalised images -> the architecture's raw outputs."""
+        return self.core(self.extract_feat(images))
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """The weighted losses of a batch.
+
+        Raises:
+            FloatingPointError: a loss is not finite; names the term, the images and their boxes.
+        """
+        size = tuple(batch_inputs.shape[-2:])
+        targets = [to_targets(sample, size, batch_inputs.device) for sample in batch_data_samples]
+        losses = self.core.losses(self.raw_outputs(batch_inputs), targets)
+        check_finite(losses, [sample.img_path for sample in batch_data_samples], targets)
+        return losses
+
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
+        """Adds `pred_instances` to the samples, in the original image (with `rescale`) or the input."""
+        size = tuple(batch_inputs.shape[-2:])
+        outputs = self.raw_outputs(batch_inputs)
+        found = self.core.decode(outputs, [size] * len(batch_inputs))
+        results = [
+            to_instance_data(each.finish(to_geometry(sample, rescale)))
+            for each, sample in zip(found, batch_data_samples, strict=True)
+        ]
+        return self.add_pred_to_datasample(batch_data_samples, results)
+
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None):
+        return self.raw_outputs(batch_inputs)
+
+
+def build_core(core_class: type[nn.Module], core: dict) -> nn.Module:
+    """Builds the architecture from the `core` dict of a config."""
+    options = dict(core)
+    try:
+        in_channels, strides = list(options.pop("in_channels")), list(options.pop("strides"))
+    except KeyError as missing:
+        raise KeyError(
+            f"core of {core_class.__name__} lacks {missing}: the channels and strides of the features "
+            f"that the backbone gives, e.g. in_channels=[512, 1024, 2048], strides=[8, 16, 32]"
+        ) from None
+    return core_class(in_channels, strides, **check_options(core_class, options, where="core."))
+
+
+def to_targets(sample, image_size: tuple[int, int], device: torch.device) -> Targets:
+    """A data sample of the training pipeline -> targets in pixels of the network input.
+
+    `ignored_instances` (crowds and what else MMDetection ignores) become crowd regions.
+    """
+    parts = []
+    for instances, is_crowd in ((sample.gt_instances, False), (sample.ignored_instances, True)):
+        boxes = get_box_tensor(instances.bboxes).to(device, torch.float32).reshape(-1, 4)
+        masks = instances.get("masks")
+        if masks is not None:
+            masks = masks.to_tensor(torch.bool, device)
+            masks = _pad_masks(masks, image_size)
+        crowd = torch.full((len(boxes),), is_crowd, device=device)
+        labels = instances.labels.to(device).long()
+        parts.append(Targets(image_size, boxes, labels, crowd, masks))
+    return Targets.cat(parts)
+
+
+def _pad_masks(masks: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """(N, h, w) -> (N, H, W), padded right and below like the images."""
+    bottom, right = image_size[0] - masks.shape[-2], image_size[1] - masks.shape[-1]
+    return torch.nn.functional.pad(masks, (0, right, 0, bottom)) if bottom or right else masks
+
+
+def to_geometry(sample, rescale: bool) -> Geometry:
+    """How the (resized) network input lies in the original image of a data sample."""
+    input_size = tuple(sample.img_shape[:2])
+    return Geometry.from_resize(input_size, tuple(sample.ori_shape[:2]) if rescale else input_size)
+
+
+def to_instance_data(detections: Detections) -> InstanceData:
+    """Finished detections -> MMDetection's predictions."""
+    fields = {
+        "bboxes": detections.boxes,
+        "scores": detections.scores,
+        "labels": detections.labels,
+        "masks": detections.masks,
+        "mask_scores": detections.mask_scores,
+    }
+    return InstanceData(**{name: value for name, value in fields.items() if value is not None})
+
+
+@MODELS.register_module()
+class Yolact(HostedInstances):
+    core_class = architectures.Yolact
+
+
+class _HostedBackbone(nn.Module):
+    """Lets MMDetection's `init_cfg` (pretrained weights) work on a backbone of ours."""
+
+    init_cfg: dict | None
+
+    def init_weights(self) -> None:
+        if self.init_cfg:
+            initialize(self, self.init_cfg)
+
+
+@MODELS.register_module()
+class DeformableResNet(backbones.DeformableResNet, _HostedBackbone):
+    def __init__(self, init_cfg: dict | None = None, **options) -> None:
+        super().__init__(**check_options(backbones.DeformableResNet, options, where="backbone."))
+        self.init_cfg = init_cfg
+
+
+@MODELS.register_module()
+class Darknet53(backbones.Darknet53, _HostedBackbone):
+    def __init__(self, init_cfg: dict | None = None, **options) -> None:
+        super().__init__(**check_options(backbones.Darknet53, options, where="backbone."))
+        self.init_cfg = init_cfg

@@ -1,0 +1,189 @@
+"""Training and evaluation by MMEngine's Runner."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.multiprocessing
+from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from metaheads import weights
+from metaheads.hosts.mmdet.checkpoints import find_latest_checkpoint
+
+if TYPE_CHECKING:
+    from metaheads.commands.train import RunOptions
+
+
+def load_config(path: Path, overrides: list[tuple[str, str]], *, work_dir: str | None) -> Config:
+    """A config with the user's options merged in; work_dir defaults to work_dirs/<name>.
+
+    Raises:
+        KeyError: an option whose section the config does not have; names the nearest.
+    """
+    cfg = Config.fromfile(path)
+    values = {key: DictAction._parse_iterable(value) for key, value in overrides}
+    for key in values:
+        _check_key(cfg, key, path)
+    cfg.merge_from_dict(values)
+    cfg.work_dir = work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(path).stem)
+    return cfg
+
+
+def _check_key(cfg: Config, key: str, path: Path) -> None:
+    """Every part of a dotted key but the last must exist; a top-level key must exist itself."""
+    section: Any = cfg
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        if isinstance(section, list | tuple):
+            section = section[int(part)]
+            continue
+        is_option = depth == len(parts) - 1 and depth > 0
+        if part not in section and not is_option:
+            nearest = difflib.get_close_matches(part, list(section), n=1, cutoff=0.4)
+            hint = f"; did you mean {'.'.join([*parts[:depth], nearest[0]])}?" if nearest else ""
+            raise KeyError(f"{path.name} has no option {'.'.join(parts[: depth + 1])}{hint}")
+        section = section.get(part, {})
+
+
+def coco_sources(cfg: Config, *, train: bool) -> list[dict[str, Any]]:
+    """The COCO data sets of a config, as arguments of `check_coco`."""
+    loaders = [cfg.train_dataloader, cfg.val_dataloader] if train else [cfg.test_dataloader]
+    sources = []
+    for loader in loaders:
+        dataset = loader.dataset
+        if dataset.type != "CocoDataset":
+            continue
+        root = Path(dataset.get("data_root") or "")
+        sources.append(
+            {
+                "annotation_file": root / dataset.ann_file,
+                "image_folder": root / dataset.data_prefix.img,
+                "class_names": dataset.get("metainfo", {}).get("classes"),
+                "num_classes": _num_classes(cfg.model),
+            }
+        )
+    return sources
+
+
+def _num_classes(model: Any) -> int | None:
+    """`num_classes` of our core or of the host's (box) head."""
+    roi_head = model.get("roi_head", {})
+    sections = (model.get("core"), model.get("bbox_head"), roi_head.get("bbox_head"))
+    return next((s["num_classes"] for s in sections if s and "num_classes" in s), None)
+
+
+def run(cfg: Config, options: RunOptions) -> dict[str, float]:
+    """Trains or evaluates; returns the last metrics (in a spawned run they are only printed)."""
+    if options.num_gpus * options.num_machines == 1 or options.launcher == "pytorch":
+        return _run(cfg, options)
+    url = _dist_url(options)
+    torch.multiprocessing.start_processes(
+        _spawned, (cfg, options, url), nprocs=options.num_gpus, start_method="spawn"
+    )
+    return {}
+
+
+def _dist_url(options: RunOptions) -> str:
+    if options.dist_url != "auto":
+        return options.dist_url
+    if options.num_machines > 1:
+        raise ValueError("--dist-url tcp://host:port is needed for more than one machine")
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def _spawned(local_rank: int, cfg: Config, options: RunOptions, url: str) -> None:
+    rank = options.machine_rank * options.num_gpus + local_rank
+    world_size = options.num_gpus * options.num_machines
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(local_rank), WORLD_SIZE=str(world_size))
+    _init_process_group(init_method=url, rank=rank, world_size=world_size)
+    _run(cfg, options)
+    torch.distributed.destroy_process_group()
+
+
+def _init_process_group(**kwargs: Any) -> None:
+    """Before MMEngine does: its own initialisation asks for a GPU even with gloo."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    torch.distributed.init_process_group(backend, **kwargs)
+
+
+def _run(cfg: Config, options: RunOptions) -> dict[str, float]:
+    if options.launcher == "pytorch" and not torch.distributed.is_initialized():
+        _init_process_group()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        cfg.launcher = "pytorch"
+        if not torch.cuda.is_available():
+            # DDP refuses device ids for a module on the CPU.
+            wrapper = dict(type="MMDistributedDataParallel", device_ids=None)
+            cfg.model_wrapper_cfg = dict(wrapper, broadcast_buffers=False)
+    _apply(cfg, options)
+    runner = Runner.from_cfg(cfg)
+    if options.checkpoint:
+        state = weights.read_checkpoint(options.checkpoint, trust=options.trust_checkpoint)
+        runner.register_hook(_LoadWeights(state, options.reinitialise_classes))
+    kept = _KeepMetrics()
+    runner.register_hook(kept)
+    if options.eval_only:
+        runner.test()
+    else:
+        runner.train()
+    return kept.metrics if is_main_process() else {}
+
+
+def _apply(cfg: Config, options: RunOptions) -> None:
+    """Flags that are options of MMEngine's config."""
+    cfg.resume = False
+    resume_from = options.resume_from
+    if options.resume and not resume_from:
+        resume_from = find_latest_checkpoint(cfg.work_dir)
+    if resume_from:
+        cfg.resume, cfg.load_from = True, str(resume_from)
+    if options.amp:
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.loss_scale = "dynamic"
+    if options.auto_scale_lr:
+        cfg.auto_scale_lr = dict(cfg.get("auto_scale_lr") or {}, enable=True)
+
+
+class _LoadWeights(Hook):
+    """Puts weights of either host into the model, after MMEngine has initialised it."""
+
+    def __init__(self, state: dict, reinitialise_classes: bool) -> None:
+        self._state, self._reinitialise = state, reinitialise_classes
+
+    def before_train(self, runner: Runner) -> None:
+        if runner.iter == 0:  # a resumed run has its own weights
+            self._load(runner)
+
+    def before_test(self, runner: Runner) -> None:
+        self._load(runner)
+
+    def _load(self, runner: Runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        coverage = weights.load_into(model, self._state, reinitialise_classes=self._reinitialise)
+        runner.logger.info(coverage.summary())
+
+
+class _KeepMetrics(Hook):
+    """Remembers the metrics of the last evaluation."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self.metrics = dict(metrics or {})
+
+    after_test_epoch = after_val_epoch

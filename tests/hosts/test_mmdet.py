@@ -1,0 +1,193 @@
+"""Our half in MMDetection: registration, configs, the runner, checkpoints, the host's own entry points."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("mmdet", reason="MMDetection is not installed")
+
+from mmengine.config import Config  # noqa: E402
+from mmengine.logging import HistoryBuffer  # noqa: E402
+from mmengine.registry import init_default_scope  # noqa: E402
+from mmengine.structures import InstanceData  # noqa: E402
+
+from metaheads import load  # noqa: E402
+from metaheads.cli import main  # noqa: E402
+from metaheads.configs import config_root, list_configs  # noqa: E402
+from metaheads.hosts.mmdet import MODELS, AtomicLocalBackend  # noqa: E402
+from metaheads.hosts.mmdet.checkpoints import find_latest_checkpoint  # noqa: E402
+from metaheads.hosts.mmdet.train import coco_sources, load_config  # noqa: E402
+
+SMALL = "yolact/yolact_r18_160_shapes"
+QUICK = ["train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False"]
+QUICK += ["val_dataloader.num_workers=0", "val_dataloader.persistent_workers=False"]
+QUICK += ["test_dataloader.num_workers=0", "test_dataloader.persistent_workers=False"]
+QUICK += ["train_dataloader.batch_size=2", "default_hooks.checkpoint.interval=2"]
+
+
+def config_path(name: str) -> Path:
+    return config_root() / "mmdet" / f"{name}.py"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _scope():
+    init_default_scope("mmdet")
+
+
+@pytest.fixture(scope="module")
+def small_model():
+    torch.manual_seed(0)
+    init_default_scope("mmdet")
+    return MODELS.build(Config.fromfile(config_path(SMALL)).model)
+
+
+@pytest.mark.parametrize("name", list_configs(["mmdet"]))
+def test_every_config_builds(name):
+    cfg = Config.fromfile(config_path(name))
+    model = MODELS.build(cfg.model)
+    assert sum(p.numel() for p in model.parameters()) > 1e6
+
+
+def test_our_names_do_not_shadow_the_hosts():
+    assert MODELS.get("metaheads.Yolact").__module__ == "metaheads.hosts.mmdet.models"
+    assert MODELS.get("mmdet.YOLACT").__module__.startswith("mmdet.")
+    assert MODELS.get("ResNet").__module__.startswith("mmdet.")
+
+
+def test_misspelt_and_ill_typed_options_are_named():
+    model = Config.fromfile(config_path(SMALL)).model
+    with pytest.raises(KeyError, match="core.num_prototypes"):
+        MODELS.build({**model, "core": {**model.core, "num_prototype": 3}})
+    with pytest.raises(TypeError, match="core.num_classes.*expected int.*'seven'"):
+        MODELS.build({**model, "core": {**model.core, "num_classes": "seven"}})
+    with pytest.raises(KeyError, match="did you mean train_cfg"):
+        load_config(config_path(SMALL), [("train_cgf.max_iters", "3")], work_dir=None)
+
+
+def sample(boxes, crowd_boxes, size=(160, 160)):
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+
+    def instances(rows):
+        masks = np.zeros((len(rows), *size), np.uint8)
+        for mask, (x1, y1, x2, y2) in zip(masks, rows, strict=True):
+            mask[max(int(y1), 0) : int(y2), max(int(x1), 0) : int(x2)] = 1
+        return InstanceData(
+            bboxes=torch.tensor(rows, dtype=torch.float32).reshape(-1, 4),
+            labels=torch.zeros(len(rows), dtype=torch.long),
+            masks=BitmapMasks(masks, *size),
+        )
+
+    made = DetDataSample(metainfo={"img_path": "made.png", "img_shape": size, "ori_shape": size})
+    made.gt_instances, made.ignored_instances = instances(boxes), instances(crowd_boxes)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("boxes", "crowds"),
+    [
+        ([], []),
+        ([], [[10, 10, 90, 90]]),
+        ([[5, 5, 5, 40], [7, 7, 8, 8], [170, 20, 300, 60], [-30, -30, 20, 20]], []),
+    ],
+    ids=["empty", "crowd", "degenerate"],
+)
+def test_difficult_images_train(small_model, boxes, crowds):
+    small_model.zero_grad()
+    losses = small_model.loss(torch.randn(1, 3, 160, 160), [sample(boxes, crowds)])
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in small_model.parameters())
+
+
+def test_nonfinite_loss_names_term_image_and_boxes(small_model):
+    images = torch.full((1, 3, 160, 160), float("nan"))
+    with pytest.raises(FloatingPointError, match=r"(?s)loss_box.*made\.png.*10\.0, 10\.0, 60\.0"):
+        small_model.loss(images, [sample([[10, 10, 60, 60]], [])])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, shapes_data):
+    """A work directory after four iterations and an evaluation."""
+    work_dir = tmp_path_factory.mktemp("work")
+    flags = ["train", "--config-file", SMALL, "--host", "mmdet", "--work-dir", str(work_dir)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAHEADS_DATA", str(shapes_data))
+        assert main([*flags, "--cfg-options", *QUICK, "train_cfg.max_iters=4"]) == 0
+    return work_dir
+
+
+def test_checkpoints_need_no_code_to_load(trained):
+    checkpoint = torch.load(trained / "iter_4.pth", weights_only=True)
+    assert {"state_dict", "optimizer", "param_schedulers", "message_hub"} <= set(checkpoint)
+
+
+def test_resume_goes_on_in_a_moved_directory(trained, tmp_path, capsys):
+    moved = tmp_path / "moved"
+    shutil.copytree(trained, moved)
+    shutil.rmtree(moved / "vis_data", ignore_errors=True)
+    (moved / "iter_6.pth.writing").write_bytes(b"cut off by a kill")
+    (moved / "last_checkpoint").write_text("")
+    flags = ["train", "--config-file", SMALL, "--host", "mmdet", "--work-dir", str(moved)]
+    options = ["--cfg-options", *QUICK, "train_cfg.max_iters=6", "train_cfg.val_interval=100"]
+    assert main([*flags, "--resume", *options]) == 0
+    resumed = torch.load(moved / "iter_6.pth", weights_only=True)
+    before = torch.load(trained / "iter_4.pth", weights_only=True)
+    assert resumed["meta"]["iter"] == 6
+    history = resumed["message_hub"]["log_scalars"]["train/loss"]["values"]
+    assert len(history) == 6, "the loss history goes on"
+    assert torch.equal(history[:4], before["message_hub"]["log_scalars"]["train/loss"]["values"])
+
+
+def test_evaluation_of_a_checkpoint(trained, capsys):
+    flags = ["--config-file", SMALL, "--host", "mmdet", "--work-dir", str(trained / "eval")]
+    checkpoint = ["--eval-only", "--checkpoint", str(trained / "iter_4.pth")]
+    assert main(["train", *flags, *checkpoint, "--cfg-options", *QUICK]) == 0
+    assert '"coco/segm_mAP"' in capsys.readouterr().out
+
+
+def test_hosts_own_entry_points(trained, shapes_data):
+    from mmdet.apis import DetInferencer, inference_detector, init_detector
+
+    image = str(next((shapes_data / "shapes" / "val").glob("*.png")))
+    config, checkpoint = str(config_path(SMALL)), str(trained / "iter_4.pth")
+    model = init_detector(config, checkpoint, device="cpu")
+    theirs = inference_detector(model, image).pred_instances
+    ours = load(config, checkpoint, device="cpu").predict(image)
+    assert torch.equal(theirs.bboxes, ours.boxes) and torch.equal(theirs.masks, ours.masks)
+    inferencer = DetInferencer(config, checkpoint, device="cpu", show_progress=False)
+    listed = inferencer(image, no_save_pred=False, out_dir="")["predictions"][0]
+    assert len(listed["scores"]) == len(ours)
+
+
+def test_atomic_backend_leaves_no_partial_file(tmp_path, monkeypatch):
+    target = tmp_path / "iter_2.pth"
+    backend = AtomicLocalBackend()
+    backend.put(b"first", target)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        backend.put(b"second", target)
+    assert target.read_bytes() == b"first"
+    assert find_latest_checkpoint(tmp_path) == target
+
+
+def test_history_buffers_survive_the_round_trip():
+    from metaheads.hosts.mmdet.checkpoints import _from_plain, _to_plain
+
+    buffer = HistoryBuffer([1.0, 2.0, 4.0], [1, 1, 2], max_length=50)
+    back = _from_plain(_to_plain(buffer))
+    assert back.mean() == buffer.mean() and back.max_length == 50
+
+
+def test_class_names_and_folders_are_known_before_training():
+    cfg = load_config(config_path(SMALL), [], work_dir=None)
+    source = coco_sources(cfg, train=True)[0]
+    assert source["num_classes"] == len(source["class_names"]) == 7
+    assert Path(source["annotation_file"]).is_file()
