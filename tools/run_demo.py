@@ -1,0 +1,6 @@
+"""`metaheads quickstart`; --help lists the options."""
+import sys
+
+from metaheads.cli import main
+
+sys.exit(main(["quickstart", *sys.argv[1:]]))
