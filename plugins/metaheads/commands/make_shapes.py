@@ -1,0 +1,49 @@
+"""`metaheads make-shapes FOLDER`: writes the embedded data set."""
+
+from __future__ import annotations
+
+import argparse
+
+import tqdm
+
+from metaheads.datasets.shapes import make_shapes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `run` reads."""
+    parser.add_argument("folder", help="to be made; left as it is if it holds the same data set")
+    parser.add_argument("--num-train", type=int, default=600, help="training scenes (%(default)s)")
+    parser.add_argument("--num-val", type=int, default=120, help="validation scenes (%(default)s)")
+    parser.add_argument("--num-clips", type=int, default=8, help="moving clips (%(default)s)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=(144, 192),
+        metavar=("HEIGHT", "WIDTH"),
+        help="of all pictures, in pixels (144 192)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of all random numbers (%(default)s)")
+    parser.add_argument(
+        "--force", action="store_true", help="replace a data set made with other arguments"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the data set with a progress bar and returns the exit status, 0.
+
+    Raises:
+        ValueError: see make_shapes.
+    """
+    with tqdm.tqdm(total=args.num_train + args.num_val + args.num_clips, unit="scene") as bar:
+        make_shapes(
+            args.folder,
+            num_train=args.num_train,
+            num_val=args.num_val,
+            num_clips=args.num_clips,
+            size=tuple(args.size),
+            seed=args.seed,
+            force=args.force,
+            progress=bar.update,
+        )
+    return 0

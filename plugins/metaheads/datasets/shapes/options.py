@@ -1,0 +1,70 @@
+"""The knobs of the scenes: how many objects, how large, how varied, how well visible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """What scenes are drawn from. Lengths are in pixels of a 144-row picture; others scale with it.
+
+    Args:
+        object_count: fewest and most objects placed, crowds and clutter apart (ends included).
+        object_size: smallest and largest long side of an object (figures, canoes and trees get
+            somewhat more, as they are thin).
+        size_bias: 1 draws sizes log-uniformly, larger values favour small objects.
+        color_spread: 1 draws the hue of every object from the whole wheel, so that colour says
+            nothing about the class; 0 gives each class one hue.
+        pattern_probability: share of objects with a second colour (stripes, dots, wedges, ...).
+        clutter_count: fewest and most objects that belong to no class (rocks, bushes, tents, ...).
+        overlap_probability: share of objects placed against an earlier one.
+        twin_probability: share of those that also copy its class.
+        truncation_probability: share of objects placed across the border of the picture.
+        crowd_every, empty_every: one scene in so many has a crowd, or no object; 0 is never.
+        crowd_count: fewest and most members of a crowd.
+        texture_scale: range of the spatial frequency of all stuff textures.
+        palette_shift: added to the hues of stuff, in turns of the colour wheel.
+        contrast: strength of stuff textures; 0 leaves flat regions.
+        exposure: largest relative change of brightness, contrast and colour balance.
+        blur: largest sigma of the final blur.
+        noise: largest sigma of the sensor noise, in units of the full range.
+        minimum_area: visible pixels (of a 144-row picture) below which an object is not annotated.
+        minimum_visible: visible share of the whole object below which it is not annotated.
+    """
+
+    object_count: tuple[int, int] = (1, 9)
+    object_size: tuple[float, float] = (12.0, 100.0)
+    size_bias: float = 1.2
+    color_spread: float = 1.0
+    pattern_probability: float = 0.6
+    clutter_count: tuple[int, int] = (2, 9)
+    overlap_probability: float = 0.35
+    twin_probability: float = 0.5
+    truncation_probability: float = 0.12
+    crowd_every: int = 8
+    empty_every: int = 20
+    crowd_count: tuple[int, int] = (14, 34)
+    texture_scale: tuple[float, float] = (0.7, 1.4)
+    palette_shift: float = 0.0
+    contrast: float = 1.0
+    exposure: float = 0.25
+    blur: float = 0.7
+    noise: float = 0.03
+    minimum_area: float = 24.0
+    minimum_visible: float = 0.12
+
+
+TRAIN_OPTIONS = SceneOptions()
+"""The training scenes."""
+
+VAL_OPTIONS = SceneOptions(
+    object_count=(2, 12),
+    clutter_count=(3, 11),
+    texture_scale=(1.0, 1.9),
+    palette_shift=0.04,
+)
+"""The validation scenes: more objects and clutter, finer textures, shifted hues of stuff."""
+
+CLIP_OPTIONS = SceneOptions(object_count=(6, 14), noise=0.015, blur=0.5)
+"""The clips; their objects are spread over more than twice the picture's area."""
