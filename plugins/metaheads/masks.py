@@ -20,6 +20,18 @@ def crop_masks(masks: Tensor, boxes: Tensor, padding: float = 1.0) -> Tensor:
         masks: (N, h, w).
         boxes: (N, 4) in [0, 1] of the frame that the masks cover; corners in any order.
     """
+    rows, columns = _cells_inside(masks, boxes, padding)
+    return masks * (rows[:, :, None] & columns[:, None, :])
+
+
+def crop_masks_(masks: Tensor, boxes: Tensor, padding: float = 1.0) -> Tensor:
+    """`crop_masks` in place: no second array of the masks' size."""
+    rows, columns = _cells_inside(masks, boxes, padding)
+    return masks.mul_(rows[:, :, None]).mul_(columns[:, None, :])
+
+
+def _cells_inside(masks: Tensor, boxes: Tensor, padding: float) -> tuple[Tensor, Tensor]:
+    """(N, h) and (N, w) bool: the rows and columns of each mask that its box keeps."""
     height, width = masks.shape[-2:]
     low = torch.minimum(boxes[:, :2], boxes[:, 2:])
     high = torch.maximum(boxes[:, :2], boxes[:, 2:])
@@ -28,9 +40,9 @@ def crop_masks(masks: Tensor, boxes: Tensor, padding: float = 1.0) -> Tensor:
     high = torch.minimum(high * size + padding, size)  # (N, 2)
     columns = torch.arange(width, device=masks.device, dtype=boxes.dtype)
     rows = torch.arange(height, device=masks.device, dtype=boxes.dtype)
-    inside_x = (columns >= low[:, :1]) & (columns < high[:, :1])  # (N, w)
-    inside_y = (rows >= low[:, 1:]) & (rows < high[:, 1:])  # (N, h)
-    return masks * (inside_y[:, :, None] & inside_x[:, None, :])
+    inside_x = (columns >= low[:, :1]) & (columns < high[:, :1])
+    inside_y = (rows >= low[:, 1:]) & (rows < high[:, 1:])
+    return inside_y, inside_x
 
 
 @torch.no_grad()
@@ -65,8 +77,8 @@ def paste_masks(masks: Tensor, frames: Tensor, geometry: Geometry, threshold: fl
     spans_x = _hot_spans(hot.any(1))
     axes: dict[tuple, tuple[_Axis, _Axis]] = {}
     for index, (x1, y1, x2, y2) in enumerate(frames.tolist()):
-        if spans_y[index][0] > spans_y[index][1]:
-            continue  # nothing above the threshold
+        if spans_y[index][0] > spans_y[index][1] or x1 >= x2 or y1 >= y2:
+            continue  # nothing above the threshold, or an empty frame
         if (x1, y1, x2, y2) not in axes:
             axes[x1, y1, x2, y2] = (
                 _Axis(height, masks.shape[1], a=e, c=f, low=y1, high=y2, device=masks.device),

@@ -10,7 +10,7 @@ from torch import Tensor
 from metaheads.architectures.yolact.losses import assemble_masks
 from metaheads.architectures.yolact.targets import VARIANCES
 from metaheads.boxes import decode_boxes
-from metaheads.masks import crop_masks
+from metaheads.masks import crop_masks_
 from metaheads.ops.nms import fast_nms, greedy_nms
 from metaheads.structures import Detections
 
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 def decode(
     core: Yolact, outputs: YolactOutputs, image_sizes: list[tuple[int, int]]
 ) -> list[Detections]:
-    """One `Detections` per image, best first, in pixels of the network input, boxes not clipped."""
-    return [_decode_image(core, outputs, index, size) for index, size in enumerate(image_sizes)]
+    """One `Detections` per image, best first, in pixels of the network input, boxes not clipped.
+
+    Always in float32: in half precision the masks' edges would move.
+    """
+    with torch.autocast(outputs.box_deltas.device.type, enabled=False):
+        return [_decode_image(core, outputs, n, size) for n, size in enumerate(image_sizes)]
 
 
 def _decode_image(
@@ -37,7 +41,7 @@ def _decode_image(
     boxes, coefficients = boxes[prior], outputs.mask_coefficients[index, kept][prior].float()
 
     masks = assemble_masks(outputs.prototypes[index].float(), coefficients)  # (D, h, w)
-    masks = crop_masks(masks, boxes) if core.crop_masks else masks
+    masks = crop_masks_(masks, boxes) if core.crop_masks else masks
     mask_scores = None
     if core.mask_iou_net is not None:
         predicted_iou = masks.new_zeros(0)

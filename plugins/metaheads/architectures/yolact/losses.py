@@ -133,7 +133,7 @@ class _Objects:
 
 def assemble_masks(prototypes: Tensor, coefficients: Tensor) -> Tensor:
     """(K, h, w) prototypes and (S, K) coefficients -> (S, h, w) probabilities, Eq. (1)."""
-    return torch.einsum("khw,sk->shw", prototypes, coefficients).sigmoid_()
+    return (coefficients @ prototypes.flatten(1)).sigmoid_().unflatten(1, prototypes.shape[1:])
 
 
 def resize_truth(masks: Tensor, size: tuple[int, int]) -> Tensor:

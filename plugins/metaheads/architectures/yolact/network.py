@@ -264,7 +264,8 @@ class MaskIoUNet(nn.Module):
                 f"use_mask_scoring needs prototypes of at least {self.MIN_SIZE}x{self.MIN_SIZE} cells, "
                 f"got {tuple(masks.shape[-2:])}: use an input of 250 pixels or more, or switch it off"
             )
-        return self.layers(masks[:, None]).amax((2, 3))
+        precision = next(self.parameters()).dtype  # the masks are float32, the model may be half
+        return self.layers(masks[:, None].to(precision)).amax((2, 3)).to(masks.dtype)
 
 
 def _prototype_network(channels: int, num_prototypes: int) -> nn.Sequential:

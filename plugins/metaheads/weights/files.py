@@ -1,0 +1,101 @@
+"""Reading a checkpoint without running what may be hidden in it."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# What torch.load raises for a file that is cut off, overwritten or of another kind.
+_BROKEN = (
+    RuntimeError,
+    OSError,
+    EOFError,
+    pickle.UnpicklingError,
+    struct.error,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+# torch's words for "this would have to run code", over the versions since 2.4.
+_NEEDS_CODE = re.compile(
+    r"Unsupported (?:global: GLOBAL|class) (\S+)|Trying to (?:call|instantiate)"
+)
+
+
+def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
+    """The weights in a checkpoint of either host, an imported one or a state dict, on the CPU.
+
+    Args:
+        path: the file.
+        trust: also read a file that needs arbitrary code, which then runs: for your own files only.
+
+    Raises:
+        ValueError: no such file, a broken one, one that needs arbitrary code, one without weights,
+            or a Detectron2 pickle; the message says what to do.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no checkpoint {path}: there is no such file; check the path")
+    if path.suffix == ".pkl":
+        raise ValueError(
+            f"{path} is a pickle of Detectron2's model zoo: Detectron2 itself loads it, "
+            "set MODEL.WEIGHTS to it"
+        )
+    return _weights(path, _load(path, trust))
+
+
+def _load(path: Path, trust: bool) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=not trust)
+    except ImportError as error:  # only when trusted: a class of a package that is not here
+        raise ValueError(f"{path} needs a package that is not installed: {error}") from error
+    except _BROKEN as error:
+        needs_code = _NEEDS_CODE.search(str(error))
+        if needs_code and not trust:
+            what = f" ({needs_code[1]})" if needs_code[1] else ""
+            raise ValueError(
+                f"{path} can only be read by running code that it names{what}, as checkpoints of "
+                "MMEngine's plain runner do: if you made this file, pass --trust-checkpoint; if "
+                "not, do not load it"
+            ) from error
+        raise ValueError(
+            f"{path} is no checkpoint, or it is cut off or damaged ({_first_line(error)}): copy or "
+            "download it again, or take an earlier one"
+        ) from error
+
+
+def _weights(path: Path, content: Any) -> dict[str, Tensor]:
+    """The state dict in what a file holds: MMEngine's, Detectron2's, or the content itself."""
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    tensors = {}
+    if isinstance(content, Mapping):
+        tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        found = (
+            sorted(map(str, content))[:5]
+            if isinstance(content, Mapping)
+            else type(content).__name__
+        )
+        raise ValueError(
+            f"{path} holds no weights (it holds {found}): expected a state dict, or one under "
+            "'state_dict' (MMDetection) or 'model' (Detectron2)"
+        )
+    return tensors
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or "the file ends too early"
+    if "weights_only" in text:  # torch's advice to its callers, no help to a user
+        return "not in PyTorch's format"
+    return text.splitlines()[0].split(". ")[0]
