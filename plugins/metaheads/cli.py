@@ -1,4 +1,4 @@
-"""The command `metaheads`: train, demo, doctor, make-shapes."""
+"""The command `metaheads`: quickstart, train, demo, make-shapes, doctor."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib
 import sys
 
 COMMANDS = {
+    "quickstart": "make the embedded data set, train on it, evaluate, draw",
     "train": "train or evaluate in Detectron2 or MMDetection",
     "demo": "draw what a model finds in images",
     "make-shapes": "write the embedded data set",

@@ -9,7 +9,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=10),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=30),
+    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=31),
     dict(
         type="CosineAnnealingLR",
         by_epoch=False,

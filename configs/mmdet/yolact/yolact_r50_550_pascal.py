@@ -30,7 +30,7 @@ test_evaluator = val_evaluator
 max_iters = 120000
 train_cfg = dict(max_iters=max_iters, val_interval=20000)
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=500),
+    dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=501),
     dict(type="MultiStepLR", by_epoch=False, milestones=[60000, 100000], gamma=0.1),
 ]
 model = dict(

@@ -6,7 +6,7 @@ import argparse
 import importlib
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -88,25 +88,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    options = RunOptions(
-        **{name: getattr(args, name) for name in RunOptions.__dataclass_fields__}
+    options = RunOptions(**{field.name: getattr(args, field.name) for field in fields(RunOptions)})
+    metrics = train(
+        args.config_file,
+        args.host,
+        parse_overrides([*args.cfg_options, *args.opts]),
+        options,
+        work_dir=args.work_dir,
+        check_data=not args.no_data_check,
     )
-    path, host_name = find_config(args.config_file, args.host)
+    if metrics:
+        sys.stdout.write(json.dumps(metrics, indent=1) + "\n")
+    return 0
+
+
+def train(
+    config: str,
+    host_name: str | None,
+    overrides: list[tuple[str, str]],
+    options: RunOptions,
+    *,
+    work_dir: str | None = None,
+    check_data: bool = True,
+) -> dict[str, float]:
+    """Trains or evaluates a config in its host and returns the host's metrics.
+
+    Raises:
+        FileNotFoundError, ValueError, KeyError, TypeError: what is wrong with the config, the options,
+            the checkpoint or the data, before any long work begins.
+    """
+    path, host_name = find_config(config, host_name)
     for name in ("checkpoint", "resume_from"):
         file = getattr(options, name)
         if file is not None and not Path(file).is_file():
             raise FileNotFoundError(f"--{name.replace('_', '-')} {file}: no such file")
     host: Any = importlib.import_module(f"metaheads.hosts.{host_name}.train")
-    overrides = parse_overrides([*args.cfg_options, *args.opts])
-    cfg = host.load_config(path, overrides, work_dir=args.work_dir)
-    if not args.no_data_check:
+    cfg = host.load_config(path, overrides, work_dir=work_dir)
+    if check_data:
         for source in host.coco_sources(cfg, train=not options.eval_only):
-            report = check_coco(**source)
-            sys.stdout.write(report.summary() + "\n")
-    metrics = host.run(cfg, options)
-    if metrics:
-        sys.stdout.write(json.dumps(metrics, indent=1) + "\n")
-    return 0
+            sys.stdout.write(check_coco(**source).summary() + "\n")
+    return host.run(cfg, options)
 
 
 def parse_overrides(words: list[str]) -> list[tuple[str, str]]:

@@ -80,6 +80,11 @@ def _num_classes(model: Any) -> int | None:
     return next((s["num_classes"] for s in sections if s and "num_classes" in s), None)
 
 
+def last_checkpoint(work_dir: Path) -> Path | None:
+    """The checkpoint of a work directory with the most training steps."""
+    return find_latest_checkpoint(work_dir)
+
+
 def run(cfg: Config, options: RunOptions) -> dict[str, float]:
     """Trains or evaluates; returns the last metrics (in a spawned run they are only printed)."""
     if options.num_gpus * options.num_machines == 1 or options.launcher == "pytorch":

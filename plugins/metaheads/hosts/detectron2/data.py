@@ -1,0 +1,125 @@
+"""Our data mapper: what Detectron2's own drops, crowds and masks' degenerate cases, reaches the model."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import detection_utils
+from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
+from numpy import ndarray
+from pycocotools import mask as rle
+
+from metaheads.datasets.transforms import Record, TrainTransform
+from metaheads.hosts.detectron2.config import options_of
+
+
+class MetaheadsMapper:
+    """Data set dict -> model input, by the host-free training transform.
+
+    Unlike Detectron2's mapper it keeps crowds (as `gt_is_crowd`) and objects of any size, and never
+    leaves `gt_masks` out. At test time images come as they are: the model resizes them.
+
+    Args:
+        is_train: augment, and add "instances".
+        image_format: channel order of the images, "RGB" or "BGR".
+        transform: of the training images.
+    """
+
+    @configurable
+    def __init__(
+        self, is_train: bool, *, image_format: str, transform: TrainTransform | None
+    ) -> None:
+        self.is_train = is_train
+        self.image_format = image_format
+        self.transform = transform
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        color_order = cfg.INPUT.FORMAT.lower()
+        options = options_of(cfg, TrainTransform)
+        return {
+            "is_train": is_train,
+            "image_format": cfg.INPUT.FORMAT,
+            "transform": TrainTransform(**options, color_order=color_order) if is_train else None,
+        }
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """Detectron2's data set dict -> "image" (3, h, w) in 0..255, "instances" and what it had.
+
+        Raises:
+            ValueError: the image cannot be read; names the file.
+        """
+        inputs = {name: value for name, value in dataset_dict.items() if name != "annotations"}
+        image = read_image(inputs["file_name"], self.image_format)
+        detection_utils.check_image_size(inputs, image)
+        if self.transform is not None:
+            annotations = copy.deepcopy(dataset_dict.get("annotations", []))
+            record = self.transform(to_record(image, annotations))
+            image = record.image
+            inputs["instances"] = record_to_instances(record)
+        inputs["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return inputs
+
+
+def read_image(file_name: str, image_format: str) -> ndarray:
+    """(H, W, 3) uint8 in this channel order, turned as its EXIF data say.
+
+    Raises:
+        FileNotFoundError, ValueError: missing or broken; names the file.
+    """
+    try:
+        return detection_utils.read_image(file_name, image_format)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"image {file_name} of the data set is missing") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"image {file_name} is broken, replace or remove it: {error}") from error
+
+
+def to_record(image: ndarray, annotations: list[dict[str, Any]]) -> Record:
+    """An image and its annotations in Detectron2's format -> a record.
+
+    An object without any mask cannot train one: it counts as a crowd.
+    """
+    height, width = image.shape[:2]
+    boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
+    masks = [_decode_mask(each.get("segmentation"), height, width) for each in annotations]
+    crowds = [
+        bool(each.get("iscrowd", 0)) or mask is None
+        for each, mask in zip(annotations, masks, strict=True)
+    ]
+    empty = np.zeros((height, width), bool)
+    return Record(
+        image=image,
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        labels=np.array([each["category_id"] for each in annotations], np.int64),
+        is_crowd=np.array(crowds, bool),
+        masks=np.array([empty if mask is None else mask for mask in masks], bool).reshape(
+            -1, height, width
+        ),
+    )
+
+
+def record_to_instances(record: Record) -> Instances:
+    """A record -> Detectron2's ground truth, with `gt_is_crowd`."""
+    instances = Instances(tuple(record.image.shape[:2]))
+    instances.gt_boxes = Boxes(torch.from_numpy(np.ascontiguousarray(record.boxes)))
+    instances.gt_classes = torch.from_numpy(np.ascontiguousarray(record.labels))
+    instances.gt_is_crowd = torch.from_numpy(np.ascontiguousarray(record.is_crowd))
+    if record.masks is not None:
+        instances.gt_masks = BitMasks(torch.from_numpy(np.ascontiguousarray(record.masks)))
+    return instances
+
+
+def _decode_mask(segmentation: Any, height: int, width: int) -> ndarray | None:
+    """(height, width) bool of polygons or an RLE; None without a segmentation."""
+    if not segmentation:
+        return None
+    if isinstance(segmentation, list):
+        segmentation = rle.merge(rle.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation["counts"], list):
+        segmentation = rle.frPyObjects(segmentation, height, width)
+    return rle.decode(segmentation).astype(bool)

@@ -1,0 +1,58 @@
+"""Prediction with a Detectron2 model, for `metaheads.load`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import transforms
+from detectron2.structures import Instances
+
+from metaheads.hosts.detectron2.datasets import class_names
+from metaheads.hosts.detectron2.train import build_model, load_config
+from metaheads.structures import Detections
+
+
+class HostedModel:
+    """A Detectron2 model (ours or the host's) with the test-time geometry of its config."""
+
+    def __init__(self, cfg: CfgNode, module: torch.nn.Module) -> None:
+        self.module = module
+        self.class_names = class_names(cfg)
+        self._format = cfg.INPUT.FORMAT
+        smallest, largest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
+        self._resize = transforms.ResizeShortestEdge(smallest, largest)  # 0: nothing
+
+    def detect(self, image: np.ndarray) -> Detections:
+        """(H, W, 3) uint8 RGB -> finished detections."""
+        height, width = image.shape[:2]
+        if self._format == "BGR":
+            image = image[..., ::-1]
+        image = self._resize.get_transform(image).apply_image(image)
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        inputs = {"image": pixels, "height": height, "width": width}
+        return to_detections(self.module([inputs])[0]["instances"])
+
+
+def build(
+    path: Path, checkpoint: str | Path | None, device: str, trust_checkpoint: bool
+) -> HostedModel:
+    """The model of a config with a checkpoint of either host, in evaluation mode."""
+    cfg = load_config(path, [("MODEL.DEVICE", device)])
+    if checkpoint is None:
+        cfg.MODEL.WEIGHTS = ""
+    return HostedModel(cfg, build_model(cfg, checkpoint, trust_checkpoint=trust_checkpoint))
+
+
+def to_detections(instances: Instances) -> Detections:
+    """Detectron2's predictions in the original image -> finished detections."""
+    fields = instances.get_fields()
+    return Detections(
+        boxes=instances.pred_boxes.tensor,
+        scores=instances.scores,
+        labels=instances.pred_classes,
+        masks=fields.get("pred_masks"),
+        mask_scores=fields.get("mask_scores"),
+    )

@@ -1,0 +1,203 @@
+"""Our architectures as Detectron2 meta-architectures.
+
+One adapter serves all single-stage instance models. It owns what Detectron2 leaves to a model: stretching
+to a fixed size, normalising, padding, batching; `Instances` to `Targets`, `Detections` to `Instances`.
+Letters: B images, N objects, H, W pixels of the batched input, padding included.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
+from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
+from detectron2.structures.masks import polygons_to_bitmask
+from torch import Tensor, nn
+
+from metaheads import architectures
+from metaheads.datasets.transforms import resize_tensor
+from metaheads.hosts.detectron2.config import options_of, test_size
+from metaheads.losses import check_finite
+from metaheads.structures import Detections, Geometry, Targets
+
+
+class HostedInstances(nn.Module):
+    """A single-stage instance architecture in Detectron2; subclasses name it in `core_class`.
+
+    Args:
+        backbone: Detectron2 backbone; all of its outputs go to the core, finest first.
+        core: the architecture, with forward, losses and decode.
+        pixel_mean, pixel_std: per channel, in the channel order that the data mapper delivers
+            (INPUT.FORMAT).
+        image_size: (height, width) to which images of another size are stretched, together with their
+            ground truth; None leaves images as they come.
+    """
+
+    core_class: type[nn.Module]
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        core: nn.Module,
+        pixel_mean: tuple[float, ...],
+        pixel_std: tuple[float, ...],
+        image_size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.core = backbone, core
+        self.image_size = None if image_size is None else tuple(image_size)
+        shapes = backbone.output_shape()
+        self.features = sorted(shapes, key=lambda name: shapes[name].stride)
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        backbone = build_backbone(cfg)
+        shapes = sorted(backbone.output_shape().values(), key=lambda shape: shape.stride)
+        channels, strides = [s.channels for s in shapes], [s.stride for s in shapes]
+        return {
+            "backbone": backbone,
+            "core": cls.core_class(channels, strides, **options_of(cfg, cls.core_class)),
+            "pixel_mean": tuple(cfg.MODEL.PIXEL_MEAN),
+            "pixel_std": tuple(cfg.MODEL.PIXEL_STD),
+            "image_size": test_size(cfg),
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Detectron2's inputs -> losses in training, else one {"instances": Instances} per image.
+
+        Args:
+            batched_inputs: per image "image" (3, h, w) in 0..255 and, in training, "instances" with
+                gt_boxes, gt_classes, gt_masks and, if crowds are kept, gt_is_crowd; else optionally
+                "height" and "width" of the original image, in which the results are given.
+
+        Raises:
+            FloatingPointError: a loss is not finite.
+        """
+        images = [self._network_image(each["image"]) for each in batched_inputs]
+        sizes = [tuple(image.shape[-2:]) for image in images]
+        batch = self._pad(images)
+        batch_size = tuple(batch.shape[-2:])
+        outputs = self.raw_outputs(batch)
+        if self.training:
+            targets = [
+                to_targets(each["instances"].to(self.device), size, batch_size)
+                for each, size in zip(batched_inputs, sizes, strict=True)
+            ]
+            losses = self.core.losses(outputs, targets)
+            check_finite(losses, [_spell_image(each) for each in batched_inputs], targets)
+            return losses
+        found = self.core.decode(outputs, [batch_size] * len(images))
+        results = []
+        for each, detections, size in zip(batched_inputs, found, sizes, strict=True):
+            given = tuple(each["image"].shape[-2:])
+            original = (each.get("height", given[0]), each.get("width", given[1]))
+            detections = detections.finish(Geometry.from_resize(size, original))
+            results.append({"instances": to_instances(detections, original)})
+        return results
+
+    def raw_outputs(self, images: Tensor) -> NamedTuple:
+        """(B, 3, H, W) normalised images -> the core's raw outputs, before any decoding."""
+        features = self.backbone(images)
+        return self.core([features[name] for name in self.features])
+
+    def _network_image(self, image: Tensor) -> Tensor:
+        image = image.to(self.device).float()
+        if self.image_size is not None:
+            image = resize_tensor(image, self.image_size)
+        return (image - self.pixel_mean) / self.pixel_std
+
+    def _pad(self, images: list[Tensor]) -> Tensor:
+        """Images of different sizes -> (B, 3, H, W), zeros (the mean colour) on the right and below."""
+        divisor = max(self.backbone.size_divisibility, 1)
+        height, width = (
+            -(-max(image.shape[axis] for image in images) // divisor) * divisor for axis in (-2, -1)
+        )
+        return torch.stack([_pad_to(image, (height, width)) for image in images])
+
+
+@META_ARCH_REGISTRY.register()
+class Yolact(HostedInstances):
+    core_class = architectures.Yolact
+
+
+def to_targets(
+    instances: Instances, size: tuple[int, int], batch_size: tuple[int, int]
+) -> Targets:
+    """Detectron2's ground truth of an image -> ours.
+
+    Args:
+        instances: in pixels of `instances.image_size`.
+        size: (height, width) of the network's image, to which everything is stretched.
+        batch_size: (H, W) of the batch that it is padded to.
+    """
+    boxes = instances.gt_boxes.tensor.float()
+    device, count = boxes.device, len(instances)
+    height, width = instances.image_size
+    if (height, width) != size:
+        scale_x, scale_y = size[1] / width, size[0] / height
+        boxes = boxes * boxes.new_tensor([scale_x, scale_y, scale_x, scale_y])
+    masks = None
+    if instances.has("gt_masks"):
+        masks = _to_bitmap(instances.gt_masks, (height, width)).to(device)
+    elif not count:  # Detectron2's mapper sets no masks on an image without objects.
+        masks = torch.zeros((0, height, width), dtype=torch.bool, device=device)
+    if masks is not None and (height, width) != size:
+        masks = _resize_masks(masks, size)
+    crowds = torch.zeros(count, dtype=torch.bool, device=device)
+    return Targets(
+        image_size=batch_size,
+        boxes=boxes,
+        labels=instances.gt_classes,
+        is_crowd=instances.gt_is_crowd if instances.has("gt_is_crowd") else crowds,
+        masks=None if masks is None else _pad_to(masks, batch_size),
+    )
+
+
+def to_instances(detections: Detections, image_size: tuple[int, int]) -> Instances:
+    """Finished detections -> Detectron2's result for an original image of this (height, width)."""
+    instances = Instances(image_size)
+    instances.pred_boxes = Boxes(detections.boxes)
+    instances.scores = detections.scores
+    instances.pred_classes = detections.labels
+    if detections.masks is not None:
+        instances.pred_masks = detections.masks
+    if detections.mask_scores is not None:
+        instances.mask_scores = detections.mask_scores
+    return instances
+
+
+def _to_bitmap(masks: PolygonMasks | BitMasks | Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, height, width) bool."""
+    if isinstance(masks, PolygonMasks):
+        bitmaps = [torch.from_numpy(polygons_to_bitmask(p, *size)) for p in masks.polygons]
+        return torch.stack(bitmaps) if bitmaps else torch.zeros((0, *size), dtype=torch.bool)
+    return (masks.tensor if isinstance(masks, BitMasks) else masks).bool()
+
+
+def _resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """The rule of metaheads.datasets.transforms.resize_masks, on the masks' device."""
+    if not len(masks):
+        return masks.new_zeros((0, *size))
+    return F.interpolate(masks[None].float(), size, mode="bilinear")[0] > 0.5
+
+
+def _pad_to(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    height, width = maps.shape[-2:]
+    if (height, width) == size:
+        return maps
+    return F.pad(maps, (0, size[1] - width, 0, size[0] - height))
+
+
+def _spell_image(inputs: dict[str, Any]) -> str:
+    return str(inputs.get("file_name", inputs.get("image_id", "image without a name")))

@@ -1,0 +1,192 @@
+"""Training and evaluation in Detectron2, for the command `metaheads train` and for Python."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from detectron2 import modeling
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import default_setup, launch
+from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from metaheads import weights
+from metaheads.hosts.detectron2 import backbones, models  # noqa: F401 - registers our names
+from metaheads.hosts.detectron2.checkpoint import Checkpointer, write_atomically
+from metaheads.hosts.detectron2.config import add_metaheads_config
+from metaheads.hosts.detectron2.datasets import num_classes, register_datasets
+from metaheads.hosts.detectron2.trainer import Trainer
+
+if TYPE_CHECKING:
+    from metaheads.commands.train import RunOptions
+
+
+def load_config(
+    path: str | Path, overrides: list[tuple[str, str]] | None = None, *, work_dir: str | None = None
+) -> CfgNode:
+    """Detectron2's defaults, ours, the file and the user's options; OUTPUT_DIR as the user says, or else
+    work_dirs/<name of the file> unless the file itself sets one.
+
+    Raises:
+        KeyError, TypeError: an option that does not exist or of a wrong type; names the nearest.
+    """
+    cfg = get_cfg()
+    default_output = cfg.OUTPUT_DIR
+    add_metaheads_config(cfg)
+    cfg.merge_from_file(str(path))
+    cfg.merge_from_list([word for pair in overrides or [] for word in pair])
+    if work_dir:
+        cfg.OUTPUT_DIR = work_dir
+    elif cfg.OUTPUT_DIR == default_output:
+        cfg.OUTPUT_DIR = str(Path("work_dirs") / Path(path).stem)
+    return cfg
+
+
+def coco_sources(cfg: CfgNode, *, train: bool) -> list[dict[str, Any]]:
+    """The COCO data sets of a config, as arguments of `check_coco`.
+
+    Raises:
+        KeyError: a name in DATASETS that is not registered; names the nearest.
+    """
+    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST] if train else [*cfg.DATASETS.TEST]
+    sources = []
+    for name in names:
+        if name not in DatasetCatalog.list():
+            nearest = difflib.get_close_matches(name, DatasetCatalog.list(), n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            raise KeyError(f"no data set {name!r}: enter it in DATASETS.REGISTER{hint}")
+        metadata = MetadataCatalog.get(name)
+        if metadata.get("json_file") and metadata.get("evaluator_type") == "coco":
+            sources.append(
+                {
+                    "annotation_file": Path(metadata.json_file),
+                    "image_folder": Path(metadata.image_root),
+                    "class_names": None,
+                    "num_classes": num_classes(cfg),
+                }
+            )
+    return sources
+
+
+def run(cfg: CfgNode, options: RunOptions) -> dict[str, float]:
+    """Trains or evaluates, in as many processes as asked for.
+
+    Returns:
+        The last metrics ("segm/AP": ... in percent); empty on all machines but the first.
+    """
+    if options.launcher == "pytorch":
+        return _run_under_torchrun(cfg, options)
+    if options.num_gpus * options.num_machines == 1:
+        return _run(cfg, options)
+    if options.num_machines > 1 and options.dist_url == "auto":
+        raise ValueError("--dist-url tcp://host:port is needed for more than one machine")
+    launch(
+        _run,
+        options.num_gpus,
+        num_machines=options.num_machines,
+        machine_rank=options.machine_rank,
+        dist_url=options.dist_url,
+        args=(cfg, options),
+    )
+    return json.loads(_results_file(cfg).read_text()) if options.machine_rank == 0 else {}
+
+
+def build_model(
+    cfg: CfgNode, checkpoint: str | Path | None = None, *, trust_checkpoint: bool = False
+) -> torch.nn.Module:
+    """The model of a config in evaluation mode, with a checkpoint of either host, strictly loaded.
+
+    Without a checkpoint MODEL.WEIGHTS counts, loaded as Detectron2 does.
+    """
+    model = modeling.build_model(cfg)
+    if checkpoint is not None:
+        weights.load_into(model, weights.read_checkpoint(checkpoint, trust=trust_checkpoint))
+    else:
+        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
+    return model.eval()
+
+
+def _run_under_torchrun(cfg: CfgNode, options: RunOptions) -> dict[str, float]:
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
+    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+    return _run(cfg, options)
+
+
+def _run(cfg: CfgNode, options: RunOptions) -> dict[str, float]:
+    if not torch.cuda.is_available():  # processes on one machine share its cores
+        torch.set_num_threads(max(torch.get_num_threads() // comm.get_local_size(), 1))
+    register_datasets(cfg)  # a spawned process has its own catalog
+    cfg = _apply(cfg, options)
+    default_setup(cfg, argparse.Namespace(eval_only=options.eval_only))
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="metaheads")
+    results = _evaluate(cfg, options) if options.eval_only else _train(cfg, options)
+    if not comm.is_main_process():
+        return {}
+    metrics = {name: float(value) for name, value in flatten_results_dict(results).items()}
+    write_atomically(_results_file(cfg), lambda file: file.write(json.dumps(metrics).encode()))
+    return metrics
+
+
+def _train(cfg: CfgNode, options: RunOptions) -> dict[str, Any]:
+    trainer = Trainer(cfg)
+    resume_from = options.resume_from
+    if options.resume and not resume_from:
+        resume_from = trainer.checkpointer.get_checkpoint_file()
+    if resume_from:
+        trainer.resume(str(resume_from))
+    elif options.checkpoint:
+        _load_weights(trainer.checkpointer.model, options)
+    else:
+        trainer.resume_or_load(resume=False)
+    return trainer.train()
+
+
+def _evaluate(cfg: CfgNode, options: RunOptions) -> dict[str, Any]:
+    model = modeling.build_model(cfg)
+    if options.checkpoint:
+        _load_weights(model, options)
+    elif cfg.MODEL.WEIGHTS:
+        Checkpointer(model).load_strictly(cfg.MODEL.WEIGHTS, checkpointables=[])
+    else:
+        raise ValueError("nothing to evaluate: give --checkpoint (or MODEL.WEIGHTS)")
+    return Trainer.test(cfg, model)
+
+
+def _load_weights(model: torch.nn.Module, options: RunOptions) -> None:
+    state = weights.read_checkpoint(options.checkpoint, trust=options.trust_checkpoint)
+    coverage = weights.load_into(model, state, reinitialise_classes=options.reinitialise_classes)
+    logging.getLogger("metaheads").info(f"{options.checkpoint}: {coverage.summary()}")
+
+
+def _apply(cfg: CfgNode, options: RunOptions) -> CfgNode:
+    """Flags that are options of Detectron2's config."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    if options.amp:
+        if not torch.cuda.is_available():
+            raise ValueError("--amp: Detectron2 trains in mixed precision on GPUs only; leave it out")
+        cfg.SOLVER.AMP.ENABLED = True
+    if options.auto_scale_lr:
+        reference = cfg.SOLVER.REFERENCE_BATCH_SIZE
+        if reference < 1:
+            raise ValueError("--auto-scale-lr needs SOLVER.REFERENCE_BATCH_SIZE, the batch of BASE_LR")
+        cfg.SOLVER.BASE_LR *= cfg.SOLVER.IMS_PER_BATCH / reference
+        cfg.SOLVER.BASE_LR_END *= cfg.SOLVER.IMS_PER_BATCH / reference
+    cfg.freeze()
+    return cfg
+
+
+def _results_file(cfg: CfgNode) -> Path:
+    return Path(cfg.OUTPUT_DIR) / "results.json"

@@ -1,0 +1,203 @@
+"""Detectron2's trainer with our data, optimizers and checkpoints, on GPUs or CPUs."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.engine import (
+    AMPTrainer,
+    DefaultTrainer,
+    HookBase,
+    SimpleTrainer,
+    TrainerBase,
+    create_ddp_model,
+    hooks,
+)
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.utils import comm
+
+from metaheads.hosts.detectron2.checkpoint import Checkpointer
+from metaheads.hosts.detectron2.data import MetaheadsMapper
+from metaheads.hosts.detectron2.evaluation import InstanceEvaluator
+
+BEST_METRIC = "segm/AP"
+
+
+class Trainer(DefaultTrainer):
+    """Detectron2's DefaultTrainer for our configs; also runs in several processes without a GPU."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        # DefaultTrainer's own constructor builds its own checkpointer and gives DDP a GPU to use.
+        TrainerBase.__init__(self)
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        loader = self.build_train_loader(cfg)
+        on_gpu = next(model.parameters()).is_cuda
+        devices = [comm.get_local_rank()] if on_gpu else None
+        model = create_ddp_model(model, broadcast_buffers=False, device_ids=devices)
+        trainer = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        self._trainer = trainer(model, loader, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    def resume(self, path: str) -> None:
+        """Goes on from a checkpoint of this trainer.
+
+        Raises:
+            ValueError, KeyError: the checkpoint is of another model, or has nothing to resume from.
+        """
+        self.iter = -1
+        self.checkpointer.load_strictly(path)
+        if self.iter < 0:
+            raise ValueError(
+                f"{path} holds only weights, nothing to resume from: begin with --checkpoint {path}"
+            )
+        self.start_iter = self.iter + 1
+        for hook in self._hooks:
+            if isinstance(hook, hooks.PeriodicCheckpointer):
+                hook.recent_checkpoints = self.checkpointer.periodic_files()
+
+    def train(self) -> dict[str, Any]:
+        """Trains to the end; the results of the last evaluation, empty in all but the first process."""
+        super().train()
+        return getattr(self, "_last_eval_results", {})
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators: Any = None) -> dict[str, Any]:
+        """As DefaultTrainer's, with the same model in every process.
+
+        Each process has batch statistics of its own; the first one's are those in the checkpoint.
+        """
+        if comm.get_world_size() > 1:
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        return super().test(cfg, model, evaluators)
+
+    def build_hooks(self) -> list[HookBase]:
+        found = super().build_hooks()
+        for hook in found:
+            if isinstance(hook, hooks.PeriodicCheckpointer):
+                hook.max_to_keep = self.cfg.SOLVER.KEEP_CHECKPOINTS or None
+        if comm.is_main_process() and self.cfg.TEST.EVAL_PERIOD > 0:
+            names = self.cfg.DATASETS.TEST
+            metric = BEST_METRIC if len(names) == 1 else f"{names[0]}/{BEST_METRIC}"
+            found.insert(-1, KeepBest(self.checkpointer, metric))  # before the writers, after EvalHook
+        return found
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
+        """SOLVER.OPTIMIZER over Detectron2's parameter groups, with its kinds of gradient clipping.
+
+        Raises:
+            ValueError: another optimizer than SGD and AdamW, or a kind of clipping that does not exist.
+        """
+        solver = cfg.SOLVER
+        groups = get_default_optimizer_params(
+            model,
+            base_lr=solver.BASE_LR,
+            weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+            bias_lr_factor=solver.BIAS_LR_FACTOR,
+            weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        )
+        common = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
+        if solver.OPTIMIZER == "SGD":
+            optimizer = torch.optim.SGD(
+                groups, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV, **common
+            )
+        elif solver.OPTIMIZER == "AdamW":
+            optimizer = torch.optim.AdamW(groups, **common)
+        else:
+            raise ValueError(f'SOLVER.OPTIMIZER must be "SGD" or "AdamW", got {solver.OPTIMIZER!r}')
+        if not (solver.CLIP_GRADIENTS.ENABLED and solver.CLIP_GRADIENTS.WHOLE_MODEL):
+            return maybe_add_gradient_clipping(cfg, optimizer)
+        return _clip_whole_model(optimizer, solver.CLIP_GRADIENTS)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
+        """Detectron2's, which divides by zero when a short run ends within its warm-up."""
+        if cfg.SOLVER.WARMUP_ITERS >= cfg.SOLVER.MAX_ITER:
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.SOLVER.WARMUP_ITERS = cfg.SOLVER.MAX_ITER - 1
+        return super().build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        return build_detection_train_loader(cfg, mapper=_build_mapper(cfg, is_train=True))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        mapper = _build_mapper(cfg, is_train=False)
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> InstanceEvaluator:
+        tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+        folder = f"{cfg.OUTPUT_DIR}/inference"
+        if len(cfg.DATASETS.TEST) > 1:
+            folder = f"{folder}/{dataset_name}"
+        return InstanceEvaluator(dataset_name, tasks, output_dir=folder)
+
+
+class KeepBest(HookBase):
+    """Keeps the best weights as `model_best.pth`; remembers over a resume how good they were.
+
+    Args:
+        checkpointer: writes them; they do not become the checkpoint to resume from.
+        metric: as the evaluation names it in the log.
+    """
+
+    def __init__(self, checkpointer: Checkpointer, metric: str) -> None:
+        self._checkpointer, self._metric = checkpointer, metric
+        self._best, self._seen = -math.inf, -1
+
+    def after_step(self) -> None:
+        value, iteration = self.trainer.storage.latest().get(self._metric, (-math.inf, -1))
+        if iteration <= self._seen:
+            return
+        self._seen = iteration
+        if value > self._best:  # NaN, when nothing was found, is not better
+            self._best = value
+            self._checkpointer.save("model_best", tag=False)
+
+    def after_train(self) -> None:
+        self.after_step()
+
+    def state_dict(self) -> dict[str, float]:
+        return {"best": float(self._best)}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self._best = state_dict["best"]
+
+
+def _build_mapper(cfg: CfgNode, is_train: bool) -> MetaheadsMapper | None:
+    """The mapper that INPUT.MAPPER names; None lets Detectron2 build its own."""
+    if cfg.INPUT.MAPPER == "metaheads":
+        return MetaheadsMapper(cfg, is_train)
+    if cfg.INPUT.MAPPER:
+        raise ValueError(f'INPUT.MAPPER must be "metaheads" or "", got {cfg.INPUT.MAPPER!r}')
+    return None
+
+
+def _clip_whole_model(optimizer: torch.optim.Optimizer, clip: CfgNode) -> torch.optim.Optimizer:
+    if clip.CLIP_TYPE != "norm":
+        raise ValueError(
+            f'SOLVER.CLIP_GRADIENTS.WHOLE_MODEL needs CLIP_TYPE "norm", got {clip.CLIP_TYPE!r}'
+        )
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def clip_gradients(*_: Any) -> None:
+        torch.nn.utils.clip_grad_norm_(parameters, clip.CLIP_VALUE, clip.NORM_TYPE)
+
+    # Here, not before `optimizer.step`: under AMP the gradients are unscaled by then.
+    optimizer.register_step_pre_hook(clip_gradients)
+    return optimizer

@@ -1,0 +1,143 @@
+"""Configs of the same name mean the same in both hosts."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+pytest.importorskip("mmdet", reason="MMDetection is not installed")
+pytest.importorskip("detectron2", reason="Detectron2 is not installed")
+
+from metaheads.configs import list_configs  # noqa: E402
+from tests.hosts import pair  # noqa: E402
+
+NAMES = list_configs(["mmdet"])
+OURS = [name for name in NAMES if name.startswith("yolact/")]
+# torchvision's ImageNet weights as each host calls them.
+TORCHVISION = "https://download.pytorch.org/models/"
+PRETRAINED = {
+    "torchvision://resnet50": {
+        "detectron2://ImageNetPretrained/torchvision/R-50.pkl",
+        f"{TORCHVISION}resnet50-0676ba61.pth?matching_heuristics=True",
+    },
+    "torchvision://resnet101": {
+        f"{TORCHVISION}resnet101-63fe2227.pth",
+        f"{TORCHVISION}resnet101-63fe2227.pth?matching_heuristics=True",
+    },
+    None: {""},
+}
+
+
+def test_every_config_has_its_twin():
+    assert NAMES == list_configs(["detectron2"])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_core_options_are_equal(name):
+    from metaheads.architectures import Yolact
+    from metaheads.hosts.detectron2.config import options_of
+    from metaheads.options import check_options, option_defaults
+
+    core = dict(pair.mmdet_config(name).model.core)
+    del core["in_channels"], core["strides"]
+    in_mmdet = {**option_defaults(Yolact), **check_options(Yolact, core)}
+    in_detectron2 = options_of(pair.detectron2_config(name), Yolact)
+    ours, theirs = in_mmdet.pop("anchor_scales"), in_detectron2.pop("anchor_scales")
+    assert_close(torch.tensor(ours), torch.tensor(theirs))
+    assert in_mmdet == in_detectron2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_normalisation_and_channel_order_are_equal(name):
+    ours, theirs = pair.mmdet_config(name).model.data_preprocessor, pair.detectron2_config(name)
+    assert ours.bgr_to_rgb is True and theirs.INPUT.FORMAT == "RGB"
+    assert list(ours.mean) == list(theirs.MODEL.PIXEL_MEAN)
+    assert list(ours.std) == list(theirs.MODEL.PIXEL_STD)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_geometry_and_augmentation_are_equal(name):
+    from metaheads.datasets.transforms import TrainTransform
+    from metaheads.hosts.detectron2.config import options_of
+    from metaheads.options import check_options, option_defaults
+
+    ours, theirs = pair.mmdet_config(name), pair.detectron2_config(name)
+    steps = {step.type: dict(step) for step in ours.train_dataloader.dataset.pipeline}
+    transform = steps["metaheads.TrainTransform"]
+    del transform["type"]
+    in_mmdet = {**option_defaults(TrainTransform), **check_options(TrainTransform, transform)}
+    assert in_mmdet.pop("color_order") == "bgr", "MMDetection loads BGR"
+    assert in_mmdet == options_of(theirs, TrainTransform)
+    steps = {step.type: step for step in ours.val_dataloader.dataset.pipeline}
+    assert tuple(steps["metaheads.FixedResize"]["size"]) == tuple(theirs.INPUT.TEST_SIZE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_schedules_are_equal(name):
+    """Rates of a parameter at many iterations, batch, length, optimiser."""
+    ours, theirs = pair.mmdet_config(name), pair.detectron2_config(name)
+    assert ours.train_dataloader.batch_size == theirs.SOLVER.IMS_PER_BATCH
+    length = ours.train_cfg.max_iters
+    assert length == theirs.SOLVER.MAX_ITER
+    optimizer = ours.optim_wrapper.optimizer
+    assert optimizer.type == theirs.SOLVER.OPTIMIZER
+    assert optimizer.weight_decay == theirs.SOLVER.WEIGHT_DECAY == theirs.SOLVER.WEIGHT_DECAY_NORM
+    clipped = ours.optim_wrapper.get("clip_grad")
+    assert bool(clipped) == theirs.SOLVER.CLIP_GRADIENTS.ENABLED
+    if clipped:
+        assert clipped.max_norm == theirs.SOLVER.CLIP_GRADIENTS.CLIP_VALUE
+    if length > 1000:
+        steps = list(theirs.SOLVER.STEPS)
+        assert ours.param_scheduler[1].milestones == steps
+        ours, theirs = shorten(ours, theirs, length // 1000)
+    assert mmdet_rates(ours) == pytest.approx(detectron2_rates(theirs), rel=1e-3, abs=1e-9)
+
+
+def shorten(ours, theirs, factor):
+    """Both long schedules, `factor` times as short, so that every rate can be computed."""
+    for scheduler in ours.param_scheduler:
+        scheduler.end = max(scheduler.get("end", 10**9) // factor, 3)
+        if "milestones" in scheduler:
+            scheduler.milestones = [step // factor for step in scheduler.milestones]
+    ours.train_cfg.max_iters //= factor
+    theirs.SOLVER.MAX_ITER //= factor
+    theirs.SOLVER.STEPS = tuple(step // factor for step in theirs.SOLVER.STEPS)
+    theirs.SOLVER.WARMUP_ITERS = ours.param_scheduler[0].end - 1
+    return ours, theirs
+
+
+def mmdet_rates(cfg) -> list[float]:
+    from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
+
+    init_default_scope("mmdet")
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=cfg.optim_wrapper.optimizer.lr)
+    schedulers = [
+        PARAM_SCHEDULERS.build({**s, "optimizer": optimizer}) for s in cfg.param_scheduler
+    ]
+    rates = []
+    for _ in range(cfg.train_cfg.max_iters):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    return rates
+
+
+def detectron2_rates(cfg) -> list[float]:
+    from detectron2.solver import build_lr_scheduler
+
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=cfg.SOLVER.BASE_LR)
+    scheduler = build_lr_scheduler(cfg, optimizer)
+    rates = []
+    for _ in range(cfg.SOLVER.MAX_ITER):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_pretrained_weights_are_equal(name):
+    init = pair.mmdet_config(name).model.backbone.get("init_cfg") or {}
+    assert pair.detectron2_config(name).MODEL.WEIGHTS in PRETRAINED[init.get("checkpoint")]

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from metaheads.structures import Detections, Geometry, Targets
+
+
+def make_targets(count: int) -> Targets:
+    return Targets(
+        image_size=(20, 30),
+        boxes=torch.arange(count * 4.0).view(count, 4),
+        labels=torch.arange(count),
+        is_crowd=torch.arange(count) % 2 == 1,
+        masks=torch.rand(count, 20, 30) > 0.5,
+    )
+
+
+@pytest.mark.parametrize(
+    "index", [torch.tensor([True, False, True]), torch.tensor([0, 2]), slice(0, 3, 2)]
+)
+def test_indexing_acts_on_every_field(index):
+    targets = make_targets(3)
+    chosen = targets[index]
+    assert len(chosen) == 2 and chosen.labels.tolist() == [0, 2]
+    assert torch.equal(chosen.masks, targets.masks[[0, 2]])
+    assert chosen.image_size == (20, 30) and chosen.keypoints is None
+    assert len(targets) == 3
+
+
+def test_cat_and_to():
+    both = Targets.cat([make_targets(2), make_targets(0), make_targets(1)])
+    assert both.labels.tolist() == [0, 1, 0] and both.masks.shape == (3, 20, 30)
+    assert both.to("meta").boxes.device.type == "meta"
+
+
+def test_geometry_of_a_resize():
+    geometry = Geometry.from_resize((100, 200), (50, 800))
+    points = geometry.points_to_original(torch.tensor([[200.0, 100.0], [0.0, 0.0], [10.0, 10.0]]))
+    assert points.tolist() == [[800, 50], [0, 0], [40, 5]]
+    boxes = geometry.boxes_to_original(torch.tensor([[10.0, 10.0, 20.0, 30.0]]))
+    assert boxes.tolist() == [[40, 5, 80, 15]]
+
+
+def test_geometry_of_a_mirror_keeps_boxes_upright():
+    mirrored = Geometry((10, 10), (10, 10), ((-1.0, 0.0, 10.0), (0.0, 1.0, 0.0)))
+    boxes = mirrored.boxes_to_original(torch.tensor([[1.0, 2.0, 4.0, 5.0]]))
+    assert boxes.tolist() == [[6, 2, 9, 5]]
+
+
+def test_finish_scales_clips_and_pastes():
+    detections = Detections(
+        boxes=torch.tensor([[-5.0, 2.0, 5.0, 4.6], [2.0, 2.0, 90.0, 90.0]]),
+        scores=torch.tensor([0.9, 0.8]),
+        labels=torch.tensor([1, 0]),
+        masks=torch.ones(2, 4, 4),
+        mask_frames=torch.tensor([[0.0, 0.0, 10.0, 10.0]] * 2),
+        keypoints=torch.tensor([[[1.0, 2.0, 0.3]]] * 2),
+        integer_boxes=True,
+    )
+    finished = detections.finish(Geometry.from_resize((10, 10), (20, 15)))
+    assert finished.boxes.tolist() == [[0, 4, 7, 9], [3, 4, 15, 20]]
+    assert finished.masks.shape == (2, 20, 15) and finished.masks.all()
+    assert finished.mask_frames is None
+    torch.testing.assert_close(finished.keypoints[0], torch.tensor([[1.5, 4.0, 0.3]]))
+    detections.integer_boxes = False
+    boxes = detections.finish(Geometry.from_resize((10, 10), (20, 15))).boxes
+    torch.testing.assert_close(boxes[0], torch.tensor([0.0, 4.0, 7.5, 9.2]))
+    assert detections.boxes[0, 0] == -5, "finishing twice must give the same"
+
+
+def test_finish_of_nothing():
+    nothing = Detections(
+        torch.zeros(0, 4),
+        torch.zeros(0),
+        torch.zeros(0, dtype=torch.long),
+        masks=torch.zeros(0, 4, 4),
+        mask_frames=torch.zeros(0, 4),
+    )
+    finished = nothing.finish(Geometry.from_resize((10, 10), (20, 15)))
+    assert len(finished) == 0 and finished.masks.shape == (0, 20, 15)
