@@ -34,9 +34,10 @@ def check_finite(
         f"  {image}: {_spell_boxes(target)}" for image, target in zip(images, targets, strict=True)
     )
     raise FloatingPointError(
-        f"training stopped, because {broken}. The images of this batch, with their boxes (x1, y1, x2, y2 "
-        f"in pixels of the network input):\n{batch}\nLook at these annotations; if they are right, lower "
-        f"the learning rate or clip the gradients. The last checkpoint is unharmed."
+        f"training stopped, because {broken}. The images of this batch, with their boxes "
+        f"(x1, y1, x2, y2 in pixels of the network input):\n{batch}\nLook at these annotations; if "
+        f"they are right, lower the learning rate or clip the gradients. The last checkpoint is "
+        f"unharmed."
     )
 
 

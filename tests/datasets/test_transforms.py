@@ -19,6 +19,7 @@ from metaheads.datasets.transforms import (
     resize_record,
     resize_tensor,
 )
+from metaheads.datasets.views import View, Window
 from metaheads.options import check_options
 
 ALL = {"flip": 0.5, "flip_vertical": 0.5, "rotate90": 0.5, "expand": 3.0, "crop": True}
@@ -173,6 +174,7 @@ def test_everything_agrees_when_resized():
 def test_mirror_swaps_pairs_and_keeps_absent_points():
     record = make_record(np.random.RandomState(0), count=1, size=(50, 70))
     record.keypoints[0] = [[10, 20, 2], [30, 40, 1], [0, 0, 0]]
+    record.masks = np.random.RandomState(0).rand(1, 50, 70) > 0.5
     result = TrainTransform(flip=1.0, keypoint_flip_pairs=((0, 1),))(record)
     np.testing.assert_array_equal(result.keypoints[0], [[40, 40, 1], [60, 20, 2], [0, 0, 0]])
     np.testing.assert_array_equal(result.image, record.image[:, ::-1])
@@ -183,6 +185,7 @@ def test_mirror_swaps_pairs_and_keeps_absent_points():
 
 def test_vertical_flip_and_rotations():
     record = make_record(np.random.RandomState(0))
+    record.masks = np.random.RandomState(0).rand(3, 50, 70) > 0.5
     upside_down = TrainTransform(flip=0.0, flip_vertical=1.0)(record)
     np.testing.assert_array_equal(upside_down.image, record.image[::-1])
     both = TrainTransform(flip=1.0, flip_vertical=1.0, keypoint_flip_pairs=((0, 1),))(record)
@@ -204,6 +207,16 @@ def test_expand_fills_with_the_mean_in_the_image_s_order():
     np.testing.assert_array_equal(result.image[22:72, 3:73], record.image)
     np.testing.assert_array_equal(result.boxes, record.boxes + [3, 22, 3, 22])
     assert not TrainTransform(expand=1.0, flip=0.0)(record, Draws(1, 1, 1)).image[0, 0].any()
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+@pytest.mark.parametrize("is_mirrored", [False, True])
+@pytest.mark.parametrize("window", [(-30, -20, -5, -4), (-30, 10, -5, 20), (90, 60, 99, 70)])
+def test_a_window_that_shows_nothing_of_the_image(window, is_mirrored, turns):
+    record = make_record(np.random.RandomState(0))
+    view = View(Window(*window), size=(8, 9), is_mirrored=is_mirrored, turns=turns)
+    assert (view.pixels(record.image, (1, 2, 3)) == np.array([1, 2, 3])).all()
+    assert view.masks(record.masks).shape == (3, 8, 9) and not view.masks(record.masks).any()
 
 
 # The crop
@@ -309,11 +322,15 @@ def test_distort_colors_by_hand():
 def test_distort_colors_knows_the_order_and_the_range():
     image = np.random.RandomState(0).randint(0, 256, (9, 11, 3)).astype(np.uint8)
     kept = image.copy()
+    as_float = image.astype(np.float32)
     for seed in range(30):
         rgb = distort_colors(image, "rgb", np.random.RandomState(seed))
         bgr = distort_colors(image[..., ::-1], "bgr", np.random.RandomState(seed))
         np.testing.assert_allclose(bgr[..., ::-1], rgb, atol=1e-3)
         assert rgb.dtype == np.float32 and rgb.min() >= 0 and rgb.max() <= 255
+        same = distort_colors(as_float, "rgb", np.random.RandomState(seed))
+        np.testing.assert_array_equal(same, rgb)
+    np.testing.assert_array_equal(as_float, kept)
     np.testing.assert_array_equal(image, kept)
 
 

@@ -13,6 +13,7 @@ from metaheads.datasets.shapes import make_shapes
 SIZES = [(64, 64), (48, 80), (80, 56), (64, 64)]
 CATEGORIES = [{"id": 3, "name": "square"}, {"id": 7, "name": "disc"}]
 
+
 @pytest.fixture(scope="session")
 def shapes_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for $METAHEADS_DATA with a small embedded data set (crowds and empty images in it)."""

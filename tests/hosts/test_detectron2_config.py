@@ -23,7 +23,9 @@ from metaheads.hosts.detectron2 import add_metaheads_config, class_names, config
 from metaheads.hosts.detectron2.train import coco_sources, load_config  # noqa: E402
 from metaheads.options import option_defaults  # noqa: E402
 
-CONFIGS = sorted(p for p in (config_root() / "detectron2").glob("*/*.yaml") if "_base_" not in p.parts)
+CONFIGS = sorted(
+    p for p in (config_root() / "detectron2").glob("*/*.yaml") if "_base_" not in p.parts
+)
 
 
 def fresh():
@@ -148,5 +150,7 @@ def test_importing_needs_no_mmdetection():
     )
     path = str(Path(config.__file__).parents[3])
     subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], check=True, env={**os.environ, "PYTHONPATH": path}
+        [sys.executable, "-W", "ignore", "-c", code],
+        check=True,
+        env={**os.environ, "PYTHONPATH": path},
     )

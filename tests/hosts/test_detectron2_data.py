@@ -37,7 +37,12 @@ def dicts(cfg):
 def test_crowds_and_empty_images_arrive(cfg, dicts):
     mapper = MetaheadsMapper(cfg, True)
     found = [mapper(each)["instances"] for each in dicts]
-    assert [instances.gt_is_crowd.tolist() for instances in found] == [[False] * 2, [False] * 3, [True], []]
+    assert [instances.gt_is_crowd.tolist() for instances in found] == [
+        [False] * 2,
+        [False] * 3,
+        [True],
+        [],
+    ]
     assert [instances.gt_classes.tolist() for instances in found] == [[0, 1], [0, 1, 1], [0], []]
     assert [instances.gt_masks.tensor.sum((1, 2)).tolist() for instances in found] == [
         [320, 320],

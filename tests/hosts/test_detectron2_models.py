@@ -64,7 +64,12 @@ def test_registered_backbones_tell_their_shapes(name):
     with torch.no_grad():
         features = backbone(torch.zeros(1, 3, 64, 64))
     for feature, shape in backbone.output_shape().items():
-        assert features[feature].shape == (1, shape.channels, 64 // shape.stride, 64 // shape.stride)
+        assert features[feature].shape == (
+            1,
+            shape.channels,
+            64 // shape.stride,
+            64 // shape.stride,
+        )
     with pytest.raises(TypeError, match="MODEL.DEFORMABLE_RESNET.DEPTH"):
         cfg.merge_from_list(["MODEL.DEFORMABLE_RESNET.DEPTH", "deep"])
 
@@ -89,7 +94,9 @@ def test_difficult_images_train_every_parameter(objects):
     assert all(name.startswith("loss_") for name in losses)
     sum(losses.values()).backward()
     assert all(loss.isfinite() for loss in losses.values())
-    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    without = [
+        n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()
+    ]
     assert without == []
 
 
@@ -114,6 +121,11 @@ def test_ground_truth_follows_the_image():
         assert torch.equal(targets.masks, expected)
 
 
+def test_crowds_are_told_apart():
+    objects = ground_truth([[8, 8, 40, 40], [9, 9, 20, 20]], crowds=[False, True])
+    assert models.to_targets(objects, (64, 64), (64, 64)).is_crowd.tolist() == [False, True]
+
+
 def test_fixed_size_stretches_image_and_ground_truth_alike():
     """What Detectron2's own mapper leaves unresized trains as if it had been resized before."""
     torch.manual_seed(0)
@@ -132,7 +144,9 @@ def test_results_are_in_the_original_image():
     with torch.no_grad():
         result = model([{"image": picture((40, 60)), "height": 80, "width": 120}])[0]["instances"]
     assert result.image_size == (80, 120) and len(result) > 0
-    assert result.pred_masks.shape == (len(result), 80, 120) and result.pred_masks.dtype == torch.bool
+    assert (
+        result.pred_masks.shape == (len(result), 80, 120) and result.pred_masks.dtype == torch.bool
+    )
     boxes = result.pred_boxes.tensor
     assert boxes.min() >= 0 and boxes[:, 2].max() > 64, "boxes reach beyond the network's 64 pixels"
     assert not result.has("mask_scores")
@@ -147,7 +161,10 @@ def test_a_batch_gives_what_its_images_give_alone():
     for one, other in zip(together, alone, strict=True):
         assert len(one["instances"]) == len(other["instances"]) > 0
         torch.testing.assert_close(
-            one["instances"].pred_boxes.tensor, other["instances"].pred_boxes.tensor, atol=1e-3, rtol=0
+            one["instances"].pred_boxes.tensor,
+            other["instances"].pred_boxes.tensor,
+            atol=1e-3,
+            rtol=0,
         )
 
 
@@ -177,8 +194,12 @@ def test_non_finite_loss_names_term_image_and_boxes():
     model = build().train()
     with torch.no_grad():
         model.core.semantic_seg_conv.bias.fill_(float("nan"))
-    inputs = [{"image": picture(), "instances": ground_truth([[8, 8, 40, 40]]), "file_name": "a.png"}]
-    with pytest.raises(FloatingPointError, match=r"(?s)loss_semantic = nan.*a\.png: \[8.0, 8.0, 40"):
+    inputs = [
+        {"image": picture(), "instances": ground_truth([[8, 8, 40, 40]]), "file_name": "a.png"}
+    ]
+    with pytest.raises(
+        FloatingPointError, match=r"(?s)loss_semantic = nan.*a\.png: \[8.0, 8.0, 40"
+    ):
         model(inputs)
 
 

@@ -140,7 +140,9 @@ def test_resume_flag_and_resume_from(config_file: Path, trained: Path, tmp_path:
         run(cfg, RunOptions(resume_from=str(weights_only)))
 
 
-def test_a_kill_while_writing_leaves_the_last_checkpoint(trained: Path, tmp_path: Path, monkeypatch):
+def test_a_kill_while_writing_leaves_the_last_checkpoint(
+    trained: Path, tmp_path: Path, monkeypatch
+):
     shutil.copytree(trained, tmp_path / "out")
     model = torch.nn.Linear(1, 1)
     checkpointer = Checkpointer(model, str(tmp_path / "out"), save_to_disk=True)

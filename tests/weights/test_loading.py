@@ -149,3 +149,7 @@ def test_models_of_the_hosts_own():
     coverage = load_into(model, state, reinitialise_classes=True)
     assert coverage.reshaped == ["roi_heads.classes.weight", "roi_heads.classes.bias"]
     assert not differing(model, {n: t for n, t in state.items() if "classes" not in n})
+
+    state["backbone.weight"] = torch.zeros(5, 3)
+    with pytest.raises(ValueError, match="layers of other shapes: backbone.weight;"):
+        load_into(model, state, reinitialise_classes=True)

@@ -391,7 +391,8 @@ def notice_odd_boxes(data: dict[str, Any]) -> Iterator[str]:
     }
     for what, where in faults.items():
         if where.any():
-            yield f"{what}: {_these([f'annotation {ids[index]}' for index in where.nonzero()[0]])}"
+            named = [f"annotation {ids[index]}" for index in np.flatnonzero(where)]
+            yield f"{what}: {_these(named)}"
 
 
 def notice_short_polygons(annotations: list[dict[str, Any]]) -> Iterator[str]:

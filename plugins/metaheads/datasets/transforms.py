@@ -159,7 +159,7 @@ class TrainTransform:
 
 def resize_record(record: Record, size: tuple[int, int]) -> Record:
     """Resizes all of it to `size` (height, width); the image becomes float32."""
-    return _apply(View(Window.of(record.image), size=tuple(size)), record)
+    return _apply(View(Window.of(record.image), size=(size[0], size[1])), record)
 
 
 def _apply(view: View, record: Record, fill: tuple[float, ...] = (0.0, 0.0, 0.0)) -> Record:

@@ -52,7 +52,7 @@ def resize_masks(masks: ndarray, size: tuple[int, int]) -> ndarray:
         (N, h, w) bool.
     """
     height, width = masks.shape[1:]
-    return View(Window(0, 0, width, height), size=tuple(size)).masks(masks)
+    return View(Window(0, 0, width, height), size=(size[0], size[1])).masks(masks)
 
 
 class Window(NamedTuple):
@@ -102,7 +102,7 @@ class View:
             return resize_image(part, self.result_size)
         result = np.empty((*self.result_size, 3), np.float32)
         result[:] = fill
-        rows, columns, values = self._resize(part - np.float32(fill), place)
+        rows, columns, values = self._resize(part - np.array(fill, np.float32), place)
         result[rows, columns] += values
         return result
 

@@ -95,8 +95,9 @@ def _class_entries(model: nn.Module, own: Mapping, state: Mapping) -> set[str]:
     layers = [f"core.{layer}." for layer, _ in _class_layers(model)]
     if layers:
         return {name for name in own if name.startswith(tuple(layers))}
-    # A model of a host's own: what differs in nothing but its number of outputs.
-    return {n for n in own if n in state and _only_outputs_differ(own[n], state[n])}
+    # A model of a host's own: heads that differ in nothing but their number of outputs.
+    heads = [name for name in own if name in state and not name.startswith("backbone.")]
+    return {name for name in heads if _only_outputs_differ(own[name], state[name])}
 
 
 def _class_layers(model: nn.Module) -> tuple[tuple[str, int], ...]:

@@ -43,7 +43,7 @@ class TestPriors:
 
 
 def brute_force_owners(overlaps: Tensor) -> Tensor:
-    """G times the largest pair that is left, of equal ones the first object, then the first prior."""
+    """G times the largest pair left, of equal ones the first object, then the first prior."""
     overlaps = overlaps.clone()
     owner = torch.full((len(overlaps),), -1)
     for _ in range(min(overlaps.shape)):

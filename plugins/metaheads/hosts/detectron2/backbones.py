@@ -1,6 +1,7 @@
 """Our backbones in Detectron2's registry: `MODEL.BACKBONE.NAME: DeformableResNet` or `Darknet53`.
 
-Their options are MODEL.DEFORMABLE_RESNET.* and MODEL.DARKNET.*; parameters keep the names of our classes.
+Their options are MODEL.DEFORMABLE_RESNET.* and MODEL.DARKNET.*; parameters keep the names that they
+have in our classes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from metaheads.hosts.detectron2.config import options_of
 
 
 class _Hosted:
-    """Names the features of one of our backbones by their strides: stride 8 is "c3", 16 "c4", ..."""
+    """Names the features of one of our backbones by their strides: 8 is "c3", 16 "c4", ..."""
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = super().forward(images)

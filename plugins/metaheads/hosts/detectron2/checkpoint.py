@@ -15,9 +15,9 @@ from metaheads import weights
 class Checkpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, with three differences.
 
-    - A file is written under another name and renamed when it is complete: a kill at any moment leaves
-      the last checkpoint usable. That holds for `last_checkpoint` too, which names a file beside itself,
-      so that a moved folder resumes from its own files.
+    - A file is written under another name and renamed when it is complete: a kill at any moment
+      leaves the last checkpoint usable. That holds for `last_checkpoint` too, which names a file
+      beside itself, so that a moved folder resumes from its own files.
     - Files are read with `weights_only=True`.
     - Weights of MMDetection or with torchvision's names are renamed to the model's.
     """
@@ -45,7 +45,7 @@ class Checkpointer(DetectionCheckpointer):
         write_atomically(path, lambda file: file.write(last_filename_basename.encode()))
 
     def get_checkpoint_file(self) -> str:
-        """The checkpoint to resume from: the one last tagged, in the folder where the tag is now."""
+        """The checkpoint to resume from, in the folder where the tag is now; "" without one."""
         tagged = super().get_checkpoint_file()
         return str(Path(self.save_dir) / Path(tagged).name) if tagged else ""
 
@@ -81,7 +81,7 @@ class Checkpointer(DetectionCheckpointer):
 
 
 def write_atomically(path: Path, write: Any) -> None:
-    """Calls `write(file)` on a temporary file beside `path`, which takes its place when complete."""
+    """Calls `write(file)` on a temporary file that takes the place of `path` when complete."""
     temporary = path.with_name(f".{path.name}.tmp")
     with open(temporary, "wb") as file:
         write(file)

@@ -1,4 +1,4 @@
-"""Our options in Detectron2's config: nodes generated from the constructors' defaults, checked when merged."""
+"""Our options in Detectron2's config: nodes of the constructors' defaults, checked in merges."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _STATED_ELSEWHERE = {"INPUT.TRANSFORM.COLOR_ORDER"}
 class MetaheadsConfig(CfgNode):
     """Detectron2's config with our nodes, whose merges check our options.
 
-    In our nodes an int stands for a float, lists become tuples at any depth and None is refused where it
-    has no meaning (yacs does none of that). A key that does not exist, ours or Detectron2's, is answered
-    with the nearest one. Data sets named in DATASETS.REGISTER are registered, so that Detectron2's own
-    trainer finds them.
+    In our nodes an int stands for a float, lists become tuples at any depth and None is refused
+    where it has no meaning (yacs does none of that). A key that does not exist, ours or
+    Detectron2's, is answered with the nearest one. Data sets named in DATASETS.REGISTER are
+    registered, so that Detectron2's own trainer finds them.
     """
 
     def merge_from_other_cfg(self, cfg_other: CfgNode) -> None:
@@ -84,15 +84,15 @@ class MetaheadsConfig(CfgNode):
 def add_metaheads_config(cfg: CfgNode) -> None:
     """Adds our nodes and keys to `get_cfg()`'s result, in place; a second call changes nothing.
 
-    - MODEL.<ARCHITECTURE>, MODEL.<BACKBONE>, INPUT.TRANSFORM: the options of our classes in upper case.
+    - MODEL.<ARCHITECTURE>, MODEL.<BACKBONE>, INPUT.TRANSFORM: our classes' options in upper case.
     - INPUT.MAPPER: "metaheads" for our data mapper, "" for Detectron2's.
-    - INPUT.TEST_SIZE: (height, width) to which the model itself stretches images of another size; () off.
+    - INPUT.TEST_SIZE: (height, width) to which the model stretches images of another size; () off.
     - DATASETS.REGISTER: ((name, COCO json, image folder), ...), relative to the folder that the
       environment variable METAHEADS_DATA names, or else to `data`.
-    - SOLVER.OPTIMIZER: "SGD" or "AdamW"; SOLVER.CLIP_GRADIENTS.WHOLE_MODEL: with CLIP_TYPE "norm" clip
-      the norm of all gradients together, not of each parameter (both only in our trainer).
-    - SOLVER.REFERENCE_BATCH_SIZE: the batch that BASE_LR is meant for (for `--auto-scale-lr`); 0 unknown.
-    - SOLVER.KEEP_CHECKPOINTS: how many of the last checkpoints stay on the disk; 0 all (our trainer).
+    - SOLVER.REFERENCE_BATCH_SIZE: the batch that BASE_LR is meant for (--auto-scale-lr); 0 unknown.
+    - Only for our trainer: SOLVER.OPTIMIZER, "SGD" or "AdamW"; SOLVER.CLIP_GRADIENTS.WHOLE_MODEL,
+      clip the norm of all gradients together, not of each parameter; SOLVER.KEEP_CHECKPOINTS, how
+      many of the last checkpoints stay on the disk, 0 for all.
     - MODEL.DEVICE becomes "cpu" on a machine without CUDA.
     """
     if isinstance(cfg, MetaheadsConfig):
@@ -117,7 +117,7 @@ def options_of(cfg: CfgNode, builder: Callable) -> dict[str, Any]:
     """The options of one of our classes as its constructor wants them; checked once more.
 
     Raises:
-        KeyError, TypeError: as in `MetaheadsConfig.merge_from_other_cfg`, for values assigned directly.
+        KeyError, TypeError: as in `MetaheadsConfig`'s merges, for values that were assigned.
     """
     path = next(path for path, known in OPTION_NODES.items() if known is builder)
     node = _find(cfg, path)

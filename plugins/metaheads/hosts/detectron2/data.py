@@ -1,4 +1,4 @@
-"""Our data mapper: what Detectron2's own drops, crowds and masks' degenerate cases, reaches the model."""
+"""Our data mapper: crowds and objects without area, which Detectron2's drops, reach the model."""
 
 from __future__ import annotations
 

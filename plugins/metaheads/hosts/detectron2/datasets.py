@@ -22,7 +22,7 @@ def register_datasets(cfg: CfgNode) -> None:
     Registering the same again does nothing; a name of ours that now has other paths is replaced.
 
     Raises:
-        ValueError: an entry is not (name, json, image folder), or its name belongs to someone else's data.
+        ValueError: an entry is not (name, json, image folder), or its name is that of other data.
     """
     for entry in cfg.DATASETS.REGISTER:
         if len(entry) != 3 or not all(isinstance(each, str) for each in entry):
@@ -47,8 +47,8 @@ def register_datasets(cfg: CfgNode) -> None:
 def class_names(cfg: CfgNode) -> list[str]:
     """The names of the classes 0..C-1 of a config's data.
 
-    They come from the catalog or from the annotation file; without either the classes are called by their
-    numbers.
+    They come from the catalog or from the annotation file; without either the classes are called by
+    their numbers.
     """
     for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
         if name not in DatasetCatalog.list():

@@ -9,7 +9,7 @@ from detectron2.evaluation import COCOEvaluator
 
 
 class InstanceEvaluator(COCOEvaluator):
-    """COCO AP of boxes and masks; masks rank by `mask_scores` where the model gives them (YOLACT++)."""
+    """COCO AP of boxes and masks; masks rank by `mask_scores` where there are any (YOLACT++)."""
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         before = len(self._predictions)

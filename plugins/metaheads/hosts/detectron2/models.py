@@ -1,7 +1,8 @@
 """Our architectures as Detectron2 meta-architectures.
 
-One adapter serves all single-stage instance models. It owns what Detectron2 leaves to a model: stretching
-to a fixed size, normalising, padding, batching; `Instances` to `Targets`, `Detections` to `Instances`.
+One adapter serves all single-stage instance models. It owns what Detectron2 leaves to a model:
+stretching to a fixed size, normalising, padding, batching; `Instances` to `Targets`, `Detections`
+to `Instances`.
 Letters: B images, N objects, H, W pixels of the batched input, padding included.
 """
 
@@ -32,8 +33,8 @@ class HostedInstances(nn.Module):
         core: the architecture, with forward, losses and decode.
         pixel_mean, pixel_std: per channel, in the channel order that the data mapper delivers
             (INPUT.FORMAT).
-        image_size: (height, width) to which images of another size are stretched, together with their
-            ground truth; None leaves images as they come.
+        image_size: (height, width) to which images of another size are stretched, together with
+            their ground truth; None leaves images as they come.
     """
 
     core_class: type[nn.Module]
@@ -118,7 +119,7 @@ class HostedInstances(nn.Module):
         return (image - self.pixel_mean) / self.pixel_std
 
     def _pad(self, images: list[Tensor]) -> Tensor:
-        """Images of different sizes -> (B, 3, H, W), zeros (the mean colour) on the right and below."""
+        """Images of different sizes -> (B, 3, H, W), zeros (the mean) on the right and below."""
         divisor = max(self.backbone.size_divisibility, 1)
         height, width = (
             -(-max(image.shape[axis] for image in images) // divisor) * divisor for axis in (-2, -1)
@@ -131,9 +132,7 @@ class Yolact(HostedInstances):
     core_class = architectures.Yolact
 
 
-def to_targets(
-    instances: Instances, size: tuple[int, int], batch_size: tuple[int, int]
-) -> Targets:
+def to_targets(instances: Instances, size: tuple[int, int], batch_size: tuple[int, int]) -> Targets:
     """Detectron2's ground truth of an image -> ours.
 
     Args:

@@ -33,20 +33,21 @@ if TYPE_CHECKING:
 def load_config(
     path: str | Path, overrides: list[tuple[str, str]] | None = None, *, work_dir: str | None = None
 ) -> CfgNode:
-    """Detectron2's defaults, ours, the file and the user's options; OUTPUT_DIR as the user says, or else
-    work_dirs/<name of the file> unless the file itself sets one.
+    """Detectron2's defaults, ours, the file and the user's options.
+
+    OUTPUT_DIR is what the user or the file says, or else work_dirs/<name of the file>.
 
     Raises:
         KeyError, TypeError: an option that does not exist or of a wrong type; names the nearest.
     """
     cfg = get_cfg()
-    default_output = cfg.OUTPUT_DIR
     add_metaheads_config(cfg)
+    default = cfg.OUTPUT_DIR
     cfg.merge_from_file(str(path))
     cfg.merge_from_list([word for pair in overrides or [] for word in pair])
     if work_dir:
         cfg.OUTPUT_DIR = work_dir
-    elif cfg.OUTPUT_DIR == default_output:
+    elif cfg.OUTPUT_DIR == default:
         cfg.OUTPUT_DIR = str(Path("work_dirs") / Path(path).stem)
     return cfg
 
@@ -72,6 +73,7 @@ def coco_sources(cfg: CfgNode, *, train: bool) -> list[dict[str, Any]]:
                     "image_folder": Path(metadata.image_root),
                     "class_names": None,
                     "num_classes": num_classes(cfg),
+                    "use_masks": cfg.MODEL.MASK_ON,
                 }
             )
     return sources
@@ -176,12 +178,16 @@ def _apply(cfg: CfgNode, options: RunOptions) -> CfgNode:
     cfg.defrost()
     if options.amp:
         if not torch.cuda.is_available():
-            raise ValueError("--amp: Detectron2 trains in mixed precision on GPUs only; leave it out")
+            raise ValueError(
+                "--amp: Detectron2 trains in mixed precision on GPUs only; leave it out"
+            )
         cfg.SOLVER.AMP.ENABLED = True
     if options.auto_scale_lr:
         reference = cfg.SOLVER.REFERENCE_BATCH_SIZE
         if reference < 1:
-            raise ValueError("--auto-scale-lr needs SOLVER.REFERENCE_BATCH_SIZE, the batch of BASE_LR")
+            raise ValueError(
+                "--auto-scale-lr needs SOLVER.REFERENCE_BATCH_SIZE, the batch of BASE_LR"
+            )
         cfg.SOLVER.BASE_LR *= cfg.SOLVER.IMS_PER_BATCH / reference
         cfg.SOLVER.BASE_LR_END *= cfg.SOLVER.IMS_PER_BATCH / reference
     cfg.freeze()

@@ -67,7 +67,7 @@ class Trainer(DefaultTrainer):
                 hook.recent_checkpoints = self.checkpointer.periodic_files()
 
     def train(self) -> dict[str, Any]:
-        """Trains to the end; the results of the last evaluation, empty in all but the first process."""
+        """Trains to the end; the results of the last evaluation, empty but in the first process."""
         super().train()
         return getattr(self, "_last_eval_results", {})
 
@@ -90,7 +90,8 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process() and self.cfg.TEST.EVAL_PERIOD > 0:
             names = self.cfg.DATASETS.TEST
             metric = BEST_METRIC if len(names) == 1 else f"{names[0]}/{BEST_METRIC}"
-            found.insert(-1, KeepBest(self.checkpointer, metric))  # before the writers, after EvalHook
+            # After EvalHook, before the writers.
+            found.insert(-1, KeepBest(self.checkpointer, metric))
         return found
 
     @classmethod
@@ -98,7 +99,7 @@ class Trainer(DefaultTrainer):
         """SOLVER.OPTIMIZER over Detectron2's parameter groups, with its kinds of gradient clipping.
 
         Raises:
-            ValueError: another optimizer than SGD and AdamW, or a kind of clipping that does not exist.
+            ValueError: another optimizer than SGD and AdamW, or an unknown kind of clipping.
         """
         solver = cfg.SOLVER
         groups = get_default_optimizer_params(

@@ -149,6 +149,11 @@ class Yolact(HostedInstances):
     core_class = architectures.Yolact
 
 
+@MODELS.register_module()
+class YolactFPN(architectures.yolact.YolactFPN):
+    """The authors' feature pyramid as a neck for other detectors."""
+
+
 class _HostedBackbone(nn.Module):
     """Lets MMDetection's `init_cfg` (pretrained weights) work on a backbone of ours."""
 

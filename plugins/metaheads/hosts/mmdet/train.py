@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.multiprocessing
+from mmdet.datasets import CocoDataset
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -56,6 +57,7 @@ def _check_key(cfg: Config, key: str, path: Path) -> None:
 def coco_sources(cfg: Config, *, train: bool) -> list[dict[str, Any]]:
     """The COCO data sets of a config, as arguments of `check_coco`."""
     loaders = [cfg.train_dataloader, cfg.val_dataloader] if train else [cfg.test_dataloader]
+    loading = [step for step in cfg.train_dataloader.dataset.pipeline if "Annotations" in step.type]
     sources = []
     for loader in loaders:
         dataset = loader.dataset
@@ -66,8 +68,9 @@ def coco_sources(cfg: Config, *, train: bool) -> list[dict[str, Any]]:
             {
                 "annotation_file": root / dataset.ann_file,
                 "image_folder": root / dataset.data_prefix.img,
-                "class_names": dataset.get("metainfo", {}).get("classes"),
+                "class_names": dataset.get("metainfo", CocoDataset.METAINFO)["classes"],
                 "num_classes": _num_classes(cfg.model),
+                "use_masks": any(step.get("with_mask") for step in loading),
             }
         )
     return sources
