@@ -12,7 +12,7 @@ PY := $(if $(PYTHON),$(PYTHON),.venv/bin/python)
 
 help:
 	@echo 'make setup    install everything at pinned versions into .venv'
-	@echo '              (first time 10 to 15 minutes, because mmcv compiles; later ones a minute)'
+	@echo '              (first time 10 to 15 minutes, because mmcv compiles; later ones a few)'
 	@echo 'make demo     train, evaluate and draw a small YOLACT on generated pictures'
 	@echo 'make test     run all tests; ARGS="-k doctor" selects some'
 	@echo 'make lint     check style and types'

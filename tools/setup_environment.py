@@ -362,11 +362,9 @@ def python(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-def pip(action: str, *arguments: str) -> None:
+def pip(*arguments: str) -> None:
     environment = dict(os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1")
-    # Python compiles what is imported; compiling all of torch beforehand takes half a minute
-    options = ["--no-compile"] if action == "install" else []
-    command = [sys.executable, "-m", "pip", action, *options, *arguments]
+    command = [sys.executable, "-m", "pip", *arguments]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
 
 

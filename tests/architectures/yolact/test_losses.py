@@ -185,6 +185,15 @@ class TestLosses:
             assert loss.dtype == torch.float32
             torch.testing.assert_close(loss, exact[name], rtol=0.02, atol=1e-3)
 
+    def test_autocast_does_not_coarsen_losses(self):
+        core = make_core(use_mask_scoring=True)
+        outputs = core(make_features(1, (256, 256)))
+        targets = [make_targets(OBJECTS, size=(256, 256))]
+        exact = core.losses(outputs, targets)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = core.losses(outputs, targets)
+        assert all(torch.equal(found[name], exact[name]) for name in exact)
+
     def test_autocast(self):
         core = make_core(use_mask_scoring=True)
         targets = [make_targets(OBJECTS, size=(256, 256))]

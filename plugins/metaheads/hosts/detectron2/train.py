@@ -47,7 +47,7 @@ def load_config(
     cfg.merge_from_list([word for pair in overrides or [] for word in pair])
     if work_dir:
         cfg.OUTPUT_DIR = work_dir
-    elif cfg.OUTPUT_DIR == default:
+    elif default == cfg.OUTPUT_DIR:
         cfg.OUTPUT_DIR = str(Path("work_dirs") / Path(path).stem)
     return cfg
 
@@ -73,6 +73,7 @@ def coco_sources(cfg: CfgNode, *, train: bool) -> list[dict[str, Any]]:
                     "image_folder": Path(metadata.image_root),
                     "class_names": None,
                     "num_classes": num_classes(cfg),
+                    "use_masks": cfg.MODEL.MASK_ON,
                     "use_masks": cfg.MODEL.MASK_ON,
                 }
             )
