@@ -106,7 +106,15 @@ class _Axis:
     """Bilinear interpolation along one axis: which two cells each output pixel mixes, and how."""
 
     def __init__(
-        self, size: int, cells: int, *, a: float, c: float, low: float, high: float, device
+        self,
+        size: int,
+        cells: int,
+        *,
+        a: float,
+        c: float,
+        low: float,
+        high: float,
+        device: torch.device,
     ) -> None:
         pixels = torch.arange(size, device=device, dtype=torch.float32) + 0.5
         scale = cells / (a * (high - low))

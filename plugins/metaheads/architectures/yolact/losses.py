@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -92,6 +93,7 @@ class _Batch:
         if not large.any():
             return probabilities.sum() * 0
         probabilities, truth, labels = probabilities[large], truth[large], labels[large]
+        assert self.core.mask_iou_net is not None
         predicted = self.core.mask_iou_net(probabilities)  # (S, C)
         predicted = predicted.gather(1, labels[:, None])[:, 0]
         return F.smooth_l1_loss(predicted, mask_iou(probabilities > 0.5, truth), reduction="sum")
@@ -113,13 +115,15 @@ class _Objects:
 
     def __init__(self, core: Yolact, outputs: YolactOutputs, targets: Targets) -> None:
         if targets.masks is None:
-            raise ValueError("Yolact trains on masks, but the targets carry none: load them in the data set")
+            raise ValueError(
+                "Yolact trains on masks, but the targets carry none: load them in the data set"
+            )
         height, width = targets.image_size
         relative = targets.boxes / targets.boxes.new_tensor([width, height, width, height])
         used = usable(targets, core.min_box_size)
         self.boxes, self.labels = relative[used], targets.labels[used]
         self.full_masks = targets.masks[used]
-        self.masks = resize_truth(self.full_masks, tuple(outputs.prototypes.shape[-2:]))
+        self.masks = resize_truth(self.full_masks, outputs.prototypes.shape[-2:])
         self.assignment: Assignment = assign_priors(
             outputs.priors,
             self.boxes,
@@ -136,7 +140,7 @@ def assemble_masks(prototypes: Tensor, coefficients: Tensor) -> Tensor:
     return (coefficients @ prototypes.flatten(1)).sigmoid_().unflatten(1, prototypes.shape[1:])
 
 
-def resize_truth(masks: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_truth(masks: Tensor, size: Sequence[int]) -> Tensor:
     """(G, H, W) bool -> (G, h, w) float 0 or 1: bilinear, more than half."""
     if not len(masks):
         return masks.new_zeros((0, *size), dtype=torch.float32)

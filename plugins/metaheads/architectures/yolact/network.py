@@ -114,11 +114,33 @@ class Yolact(nn.Module):
         integer_boxes: bool = False,
     ) -> None:
         super().__init__()
-        options = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        del options["in_channels"], options["strides"]
-        _check(in_channels, strides, options)
-        for name, value in options.items():
-            setattr(self, name, value)
+        self.num_classes = num_classes
+        self.max_size = max_size
+        self.anchor_scales = anchor_scales
+        self.anchor_ratios = anchor_ratios
+        self.use_square_anchors = use_square_anchors
+        self.positive_iou = positive_iou
+        self.negative_iou = negative_iou
+        self.crowd_iou = crowd_iou
+        self.negatives_per_positive = negatives_per_positive
+        self.max_mask_positives = max_mask_positives
+        self.min_box_size = min_box_size
+        self.box_weight = box_weight
+        self.class_weight = class_weight
+        self.mask_weight = mask_weight
+        self.semantic_weight = semantic_weight
+        self.mask_score_weight = mask_score_weight
+        self.min_scored_area = min_scored_area
+        self.rescore_boxes = rescore_boxes
+        self.score_threshold = score_threshold
+        self.filter_class_scores = filter_class_scores
+        self.nms = nms
+        self.nms_iou = nms_iou
+        self.nms_candidates = nms_candidates
+        self.max_detections = max_detections
+        self.crop_masks = crop_masks
+        self.integer_boxes = integer_boxes
+        self._check(in_channels, strides, num_extra_levels)
 
         anchors = len(anchor_scales[0]) * len(anchor_ratios)
         self.fpn = YolactFPN(in_channels, out_channels=fpn_channels, num_extra_levels=num_extra_levels)
@@ -127,7 +149,7 @@ class Yolact(nn.Module):
         self.semantic_seg_conv = nn.Conv2d(fpn_channels, num_classes, 1)
         self.mask_iou_net = MaskIoUNet(num_classes) if use_mask_scoring else None
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         self._priors: dict[tuple, Tensor] = {}
@@ -177,6 +199,29 @@ class Yolact(nn.Module):
             image_sizes: per image (H, W) that relative coordinates refer to: the batched input's size.
         """
         return decode(self, outputs, image_sizes)
+
+    def _check(self, in_channels: list[int], strides: list[int], num_extra_levels: int) -> None:
+        levels = len(in_channels) + num_extra_levels
+        if list(strides) != sorted(strides) or len(strides) != len(in_channels):
+            raise ValueError(
+                f"Yolact needs one stride per feature, finest first; got in_channels={in_channels}, "
+                f"strides={strides}"
+            )
+        if len(self.anchor_scales) != levels or len({len(s) for s in self.anchor_scales}) != 1:
+            raise ValueError(
+                f"anchor_scales needs one list of equal length for each of the {levels} levels "
+                f"({len(in_channels)} features + num_extra_levels), got {self.anchor_scales}"
+            )
+        if self.nms not in NMS_KINDS:
+            raise ValueError(f"nms must be one of {NMS_KINDS}, got {self.nms!r}")
+        for name in ("num_classes", "max_size", "max_detections"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.negative_iou <= self.positive_iou <= 1:
+            raise ValueError(
+                f"0 <= negative_iou <= positive_iou <= 1 must hold, got negative_iou="
+                f"{self.negative_iou}, positive_iou={self.positive_iou}"
+            )
 
 
 class YolactFPN(nn.Module):
@@ -279,27 +324,3 @@ def _prototype_network(channels: int, num_prototypes: int) -> nn.Sequential:
         *(nn.Upsample(scale_factor=2, mode="bilinear"), nn.ReLU()),
         *(conv(), nn.ReLU(), nn.Conv2d(channels, num_prototypes, 1)),
     )
-
-
-def _check(in_channels: list[int], strides: list[int], options: dict) -> None:
-    scales, levels = options["anchor_scales"], len(in_channels) + options["num_extra_levels"]
-    if list(strides) != sorted(strides) or len(strides) != len(in_channels):
-        raise ValueError(
-            f"Yolact needs one stride per feature, finest first; got in_channels={in_channels}, "
-            f"strides={strides}"
-        )
-    if len(scales) != levels or len({len(level) for level in scales}) != 1:
-        raise ValueError(
-            f"anchor_scales needs one list of equal length for each of the {levels} levels "
-            f"({len(in_channels)} features + num_extra_levels), got {scales}"
-        )
-    if options["nms"] not in NMS_KINDS:
-        raise ValueError(f"nms must be one of {NMS_KINDS}, got {options['nms']!r}")
-    for name in ("num_classes", "max_size", "fpn_channels", "num_prototypes"):
-        if options[name] < 1:
-            raise ValueError(f"{name} must be positive, got {options[name]}")
-    if not 0 <= options["negative_iou"] <= options["positive_iou"] <= 1:
-        raise ValueError(
-            f"0 <= negative_iou <= positive_iou <= 1 must hold, got negative_iou="
-            f"{options['negative_iou']}, positive_iou={options['positive_iou']}"
-        )

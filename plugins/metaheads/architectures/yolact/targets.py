@@ -46,14 +46,12 @@ def make_priors(
     """
     priors = []
     for (height, width), level_scales in zip(level_sizes, scales, strict=True):
-        sizes = [
-            (s * math.sqrt(r) / max_size, s * (math.sqrt(r) if use_square_anchors else 1 / math.sqrt(r)) / max_size)
-            for s in level_scales
-            for r in ratios
-        ]
+        widths = [scale * math.sqrt(ratio) for scale in level_scales for ratio in ratios]
+        heights = [scale / math.sqrt(ratio) for scale in level_scales for ratio in ratios]
+        sizes = list(zip(widths, widths if use_square_anchors else heights, strict=True))
         x = (torch.arange(width, dtype=torch.float64) + 0.5) / width
         y = (torch.arange(height, dtype=torch.float64) + 0.5) / height
-        anchors = torch.tensor(sizes, dtype=torch.float64)  # (A, 2)
+        anchors = torch.tensor(sizes, dtype=torch.float64) / max_size  # (A, 2)
         grid = torch.stack((x.expand(height, -1), y[:, None].expand(-1, width)), -1)  # (h, w, 2)
         grid = grid[:, :, None].expand(-1, -1, len(anchors), -1)
         priors.append(torch.cat((grid, anchors.expand_as(grid)), -1).reshape(-1, 4))
