@@ -29,6 +29,15 @@ def test_names_are_the_authors():
     } <= names
 
 
+def test_residual_by_hand():
+    """A block whose second convolution yields v adds LeakyReLU(v) and does not activate the sum."""
+    block = Darknet53(out_stages=(0,)).eval().layers[0][1]
+    torch.nn.init.zeros_(block.conv2[1].weight)
+    torch.nn.init.constant_(block.conv2[1].bias, -2.0)
+    x = torch.randn(1, 64, 4, 4)
+    torch.testing.assert_close(block(x), x - 0.2)
+
+
 def test_stages_that_nobody_asked_for_are_not_computed():
     backbone = Darknet53(out_stages=(1,)).eval()
     backbone.layers[2] = torch.nn.Identity()

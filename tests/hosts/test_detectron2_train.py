@@ -114,6 +114,7 @@ def test_resume_in_a_moved_folder_with_a_half_written_checkpoint(
             super().before_train()
 
     trainer = Watched(cfg)
+    assert trainer.checkpointer.get_checkpoint_file() == str(moved / "model_0000003.pth")
     trainer.resume(trainer.checkpointer.get_checkpoint_file())
     best = next(hook for hook in trainer._hooks if isinstance(hook, KeepBest))
     saved = torch.load(moved / "model_0000003.pth", weights_only=True)["trainer"]
@@ -127,9 +128,11 @@ def test_resume_in_a_moved_folder_with_a_half_written_checkpoint(
 def test_resume_flag_and_resume_from(config_file: Path, trained: Path, tmp_path: Path):
     moved = tmp_path / "moved"
     shutil.copytree(trained, moved)
-    cfg = load_config(config_file, [("SOLVER.MAX_ITER", "7")], work_dir=str(moved))
+    cfg = load_config(config_file, [("SOLVER.MAX_ITER", "8")], work_dir=str(moved))
     run(cfg, RunOptions(resume=True))
-    assert iteration(moved / "model_final.pth") == 6
+    assert iteration(moved / "model_final.pth") == 7
+    kept = sorted(path.name for path in moved.glob("model_0*.pth"))
+    assert kept == ["model_0000005.pth", "model_0000007.pth"], "also those of the run before count"
     other = tmp_path / "other"
     cfg = load_config(config_file, [("SOLVER.MAX_ITER", "5")], work_dir=str(other))
     run(cfg, RunOptions(resume_from=str(trained / "model_0000003.pth")))

@@ -74,7 +74,6 @@ def coco_sources(cfg: CfgNode, *, train: bool) -> list[dict[str, Any]]:
                     "class_names": None,
                     "num_classes": num_classes(cfg),
                     "use_masks": cfg.MODEL.MASK_ON,
-                    "use_masks": cfg.MODEL.MASK_ON,
                 }
             )
     return sources
