@@ -2,9 +2,9 @@
 
     python benchmarks/kill_and_resume.py --host mmdet
 
-Two undisturbed runs and one that is killed again and again, some of the times while a checkpoint is being
-written (its unfinished file is seen). Every resume must find a whole checkpoint. The line for the table
-goes to benchmarks/kill_and_resume.md. Data: $METAHEADS_DATA/shapes.
+Two undisturbed runs and one that is killed again and again, some of the times while a checkpoint is
+being written (its unfinished file is seen). Every resume must find a whole checkpoint. The line for
+the table goes to benchmarks/kill_and_resume.md. Data: $METAHEADS_DATA/shapes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from metaheads.weights import read_checkpoint
 
 CONFIG = "yolact/yolact_r18_160_shapes"
 OPTIONS = {
-    "mmdet": "train_cfg.max_iters={n} train_cfg.val_interval={n} default_hooks.checkpoint.interval={e} "
-    "train_dataloader.batch_size=4",
+    "mmdet": "train_cfg.max_iters={n} train_cfg.val_interval={n} "
+    "default_hooks.checkpoint.interval={e} train_dataloader.batch_size=4",
     "detectron2": "SOLVER.MAX_ITER {n} TEST.EVAL_PERIOD {n} SOLVER.CHECKPOINT_PERIOD {e} "
     "SOLVER.IMS_PER_BATCH 4",
 }
@@ -47,7 +47,9 @@ def metrics_of(output: str) -> dict[str, float]:
 def run(words: list[str]) -> dict[str, float]:
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(words)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        raise RuntimeError(
+            f"{' '.join(words)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        )
     return metrics_of(done.stdout)
 
 
@@ -111,8 +113,9 @@ def report(args, killed: dict[bool, int], undisturbed: list[dict], final: dict) 
     if not file.is_file():
         file.write_text(
             "# Killed and resumed\n\n`python benchmarks/kill_and_resume.py --host HOST`\n\n"
-            "| host | kills | of them during a checkpoint write | iterations | mask AP50 undisturbed "
-            "| mask AP50 killed and resumed | date, torch |\n|---|---|---|---|---|---|---|\n"
+            "| host | kills | of them during a checkpoint write | iterations "
+            "| mask AP50 undisturbed | mask AP50 killed and resumed | date, torch |\n"
+            "|---|---|---|---|---|---|---|\n"
         )
     values = " / ".join(f"{each['mask AP50']:.3f}" for each in undisturbed)
     line = (

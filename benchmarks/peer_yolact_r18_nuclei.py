@@ -20,7 +20,9 @@ model = dict(
         bgr_to_rgb=True,
         pad_mask=True,
     ),
-    backbone=dict(type="ResNet", depth=18, out_indices=(0, 1, 2, 3), frozen_stages=-1, norm_eval=False),
+    backbone=dict(
+        type="ResNet", depth=18, out_indices=(0, 1, 2, 3), frozen_stages=-1, norm_eval=False
+    ),
     neck=dict(
         type="FPN",
         in_channels=[64, 128, 256, 512],

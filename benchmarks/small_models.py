@@ -2,9 +2,9 @@
 
     python benchmarks/small_models.py NAME [NAME ...]      # all without a name; --list shows them
 
-Data below $METAHEADS_DATA (default: data): `shapes` (tools/make_shapes.py or make demo) and `nuclei`. Each
-run's result is kept in benchmarks/small_models.json, so that runs can be added one by one; the table
-benchmarks/small_models.md is written anew after each.
+Data below $METAHEADS_DATA (default: data): `shapes` (tools/make_shapes.py or make demo) and
+`nuclei`. Each run's result is kept in benchmarks/small_models.json, so that runs can be added one
+by one; the table benchmarks/small_models.md is written anew after each.
 """
 
 from __future__ import annotations

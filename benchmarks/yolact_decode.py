@@ -2,9 +2,9 @@
 
     python benchmarks/yolact_decode.py
 
-One thread, interleaved, medians. Both decode the same made-up raw outputs of a 550-pixel, 80-class YOLACT
-with MMDetection's anchors and its second score threshold; the detections are compared before anything is
-timed. The table goes to benchmarks/yolact_decode.md.
+One thread, interleaved, medians. Both decode the same made-up raw outputs of a 550-pixel, 80-class
+YOLACT with MMDetection's anchors and its second score threshold; the detections are compared before
+anything is timed. The table goes to benchmarks/yolact_decode.md.
 """
 
 from __future__ import annotations
@@ -182,14 +182,17 @@ def main() -> None:
         )
         print(rows[-1], flush=True)
     header = (
-        "| confident priors, image | detections ours / theirs | differing pixels | ours, ms | theirs, ms "
-        "| speed-up | ours, MiB | theirs, MiB | memory ratio |\n|---|---|---|---|---|---|---|---|---|\n"
+        "| confident priors, image | detections ours / theirs | differing pixels "
+        "| ours, ms | theirs, ms | speed-up | ours, MiB | theirs, MiB | memory ratio |\n"
+        "|---|---|---|---|---|---|---|---|---|\n"
     )
-    where = f"{cpu_name()}, one thread, Python {platform.python_version()}, torch {torch.__version__}"
+    where = (
+        f"{cpu_name()}, one thread, Python {platform.python_version()}, torch {torch.__version__}"
+    )
     text = (
         "# YOLACT: decode, NMS and masks against MMDetection 3.3\n\n"
         f"`python benchmarks/yolact_decode.py`, {datetime.date.today()}, {where}. Medians of "
-        f"{args.repeats} interleaved runs; memory is the growth of the peak, the result included.\n\n"
+        f"{args.repeats} interleaved runs; memory is the growth of the peak, result included.\n\n"
     )
     Path(__file__).with_suffix(".md").write_text(text + header + "\n".join(rows) + "\n")
 

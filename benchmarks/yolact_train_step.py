@@ -2,9 +2,9 @@
 
     python benchmarks/yolact_train_step.py
 
-One thread, interleaved, medians: ResNet-18 at 256 pixels and batch 8 on nuclei ($METAHEADS_DATA/nuclei),
-the configs yolact_r18_256_nuclei and peer_yolact_r18_nuclei. Loading is not timed. The table goes to
-benchmarks/yolact_train_step.md.
+One thread, interleaved, medians: ResNet-18 at 256 pixels and batch 8 on nuclei
+($METAHEADS_DATA/nuclei), the configs yolact_r18_256_nuclei and peer_yolact_r18_nuclei. Loading is
+not timed. The table goes to benchmarks/yolact_train_step.md.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def main() -> None:
     text = (
         "# A training step of YOLACT against MMDetection 3.3\n\n"
         f"`python benchmarks/yolact_train_step.py`, {datetime.date.today()}, one thread, "
-        f"Python {platform.python_version()}, torch {torch.__version__}; ResNet-18, 256 pixels, batch 8; "
-        f"medians of {args.steps} interleaved steps, milliseconds.\n\n"
+        f"Python {platform.python_version()}, torch {torch.__version__}; ResNet-18, 256 pixels, "
+        f"batch 8; medians of {args.steps} interleaved steps, milliseconds.\n\n"
         "| YOLACT | forward and losses | backward | optimiser | step | against ours |\n"
         "|---|---|---|---|---|---|\n"
     )

@@ -1,4 +1,5 @@
 """`metaheads doctor`; --help lists the options."""
+
 import sys
 
 from metaheads.cli import main

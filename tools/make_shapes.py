@@ -1,4 +1,5 @@
 """`metaheads make-shapes`; --help lists the options."""
+
 import sys
 
 from metaheads.cli import main

@@ -1,8 +1,8 @@
 """Three lines of Python, the same for both hosts:
 
-    from metaheads import load
-    model = load("yolact/yolact_r50_550_coco", "weights.pth", host="mmdet")
-    result = model.predict("street.jpg")
+from metaheads import load
+model = load("yolact/yolact_r50_550_coco", "weights.pth", host="mmdet")
+result = model.predict("street.jpg")
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def load(
         trust_checkpoint: read a checkpoint that needs arbitrary code.
 
     Raises:
-        FileNotFoundError, ValueError, KeyError: what does not exist or does not fit, and the remedy.
+        FileNotFoundError, ValueError, KeyError: what does not exist or does not fit, and the
+        remedy.
     """
     path, host = find_config(str(config), host)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -11,12 +11,15 @@ _SUFFIX = {"mmdet": ".py", "detectron2": ".yaml"}
 
 
 def config_root() -> Path:
-    """The folder with the configs of both hosts: inside the installed package or beside the sources."""
+    """The folder with the configs of both hosts: inside the installed package or beside the
+    sources."""
     package = Path(__file__).resolve().parent
     for root in (package / "configs", package.parents[1] / "configs"):
         if root.is_dir():
             return root
-    raise FileNotFoundError(f"no folder `configs` in {package} or {package.parents[1]}: reinstall metaheads")
+    raise FileNotFoundError(
+        f"no folder `configs` in {package} or {package.parents[1]}: reinstall metaheads"
+    )
 
 
 def installed_hosts() -> list[str]:
@@ -46,7 +49,9 @@ def find_config(name: str, host: str | None = None) -> tuple[Path, str]:
         known = list_configs(hosts)
         nearest = difflib.get_close_matches(str(path.with_suffix("")), known, n=3)
         hint = f"nearest: {', '.join(nearest)}" if nearest else f"known: {', '.join(known)}"
-        raise FileNotFoundError(f"no config {name!r}, neither a file nor one of metaheads' own ({hint})")
+        raise FileNotFoundError(
+            f"no config {name!r}, neither a file nor one of metaheads' own ({hint})"
+        )
     if len(found) > 1:
         raise ValueError(
             f"config {name!r} exists for {' and '.join(found)}, and both are installed: "
@@ -73,4 +78,6 @@ def _host_of(path: Path) -> str:
     if path.suffix == ".py":
         text = path.read_text(encoding="utf-8")
         return "detectron2" if "LazyCall" in text or "import detectron2" in text else "mmdet"
-    raise ValueError(f"{path}: a config ends in .yaml (Detectron2) or .py; say which host with --host")
+    raise ValueError(
+        f"{path}: a config ends in .yaml (Detectron2) or .py; say which host with --host"
+    )

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def crop_masks(masks: Tensor, boxes: Tensor, padding: float = 1.0) -> Tensor:
     """Sets masks to zero outside of their boxes (authors of YOLACT: box_utils.crop).
 
-    A cell stays if x1 - padding <= column < x2 + padding, compared as floats; boxes are not rounded.
+    A cell stays if x1 - padding <= column < x2 + padding, compared as floats; boxes are not
+    rounded.
 
     Args:
         masks: (N, h, w).
@@ -36,7 +37,7 @@ def _cells_inside(masks: Tensor, boxes: Tensor, padding: float) -> tuple[Tensor,
     low = torch.minimum(boxes[:, :2], boxes[:, 2:])
     high = torch.maximum(boxes[:, :2], boxes[:, 2:])
     size = boxes.new_tensor([width, height])
-    low = (low * size - padding).clamp(min=0)  # (N, 2)
+    low = low * size - padding  # (N, 2)
     high = torch.minimum(high * size + padding, size)  # (N, 2)
     columns = torch.arange(width, device=masks.device, dtype=boxes.dtype)
     rows = torch.arange(height, device=masks.device, dtype=boxes.dtype)
@@ -46,10 +47,13 @@ def _cells_inside(masks: Tensor, boxes: Tensor, padding: float) -> tuple[Tensor,
 
 
 @torch.no_grad()
-def paste_masks(masks: Tensor, frames: Tensor, geometry: Geometry, threshold: float = 0.5) -> Tensor:
+def paste_masks(
+    masks: Tensor, frames: Tensor, geometry: Geometry, threshold: float = 0.5
+) -> Tensor:
     """Carries masks to the original image: bilinear (align_corners=False), then `> threshold`.
 
-    Equal to resizing every mask to the whole image, but only the part of each mask that can exceed the
+    Equal to resizing every mask to the whole image, but only the part of each mask that can exceed
+    the
     threshold is resized, one detection at a time: besides the result, no float mask of the image's
     size ever exists unless one object fills the image.
 
@@ -66,7 +70,9 @@ def paste_masks(masks: Tensor, frames: Tensor, geometry: Geometry, threshold: fl
     """
     (a, b, c), (d, e, f) = geometry.to_original
     if b or d or a <= 0 or e <= 0:
-        raise ValueError(f"masks can only be resized upright, got to_original={geometry.to_original}")
+        raise ValueError(
+            f"masks can only be resized upright, got to_original={geometry.to_original}"
+        )
     height, width = geometry.original_size
     pasted = torch.zeros(len(masks), height, width, dtype=torch.bool, device=masks.device)
     if not len(masks):
@@ -141,7 +147,8 @@ class _Axis:
         return slice(int(self._lower[pixels.start]), int(self._upper[pixels.stop - 1]) + 1)
 
     def mix(self, cells: Tensor, axis: int, pixels: slice, offset: int = 0) -> Tensor:
-        """Interpolates `cells`, which begin at cell `offset`, along `axis` to these output pixels."""
+        """Interpolates `cells`, which begin at cell `offset`, along `axis` to these output
+        pixels."""
         weight = self.weight[pixels] if axis == 1 else self.weight[pixels, None]
         lower = cells.index_select(axis, self.lower[pixels] - offset)
         upper = cells.index_select(axis, self.upper[pixels] - offset)

@@ -1,8 +1,8 @@
 """Options of an architecture, checked once for both hosts.
 
-An option is a keyword-only argument of a constructor: bool, int, float, str, tuple or None, annotated. Its
-default stands in the signature and nowhere else; Detectron2's config node is generated from it, MMDetection
-passes keywords. Both pass the user's values through `check_options`.
+An option is a keyword-only argument of a constructor: bool, int, float, str, tuple or None,
+annotated. Its default stands in the signature and nowhere else; Detectron2's config node is
+generated from it, MMDetection passes keywords. Both pass the user's values through `check_options`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _UNIONS = (typing.Union, types.UnionType)
 
 
 def option_defaults(builder: Callable) -> dict[str, Any]:
-    """The options of `builder` (a class or function) with their defaults, in the order of its signature."""
+    """The options of `builder` (a class or function) with their defaults, in the order of its
+    signature."""
     return {name: parameter.default for name, parameter in _option_parameters(builder).items()}
 
 

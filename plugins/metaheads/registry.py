@@ -1,4 +1,5 @@
-"""Where MMEngine finds our names: it imports `<scope>.registry` when it meets the scope `metaheads`."""
+"""Where MMEngine finds our names: it imports `<scope>.registry` when it meets the scope
+`metaheads`."""
 
 from metaheads.hosts.mmdet import HOOKS, MODELS, TRANSFORMS
 

@@ -1,7 +1,9 @@
-"""The nouns that cross the border between the hosts and our core: small dataclasses of plain tensors.
+"""The nouns that cross the border between the hosts and our core: small dataclasses of plain
+tensors.
 
-Letters: N objects, K keypoints, H, W pixels of an image, h, w cells of a mask. Boxes are xyxy in continuous
-pixel coordinates (pixel (0, 0) covers [0, 1] x [0, 1]); sizes are (height, width), points (x, y).
+Letters: N objects, K keypoints, H, W pixels of an image, h, w cells of a mask. Boxes are xyxy in
+continuous pixel coordinates (pixel (0, 0) covers [0, 1] x [0, 1]); sizes are (height, width),
+points (x, y).
 """
 
 from __future__ import annotations
@@ -100,7 +102,8 @@ class Geometry:
         return points @ matrix[:, :2].T + matrix[:, 2]
 
     def boxes_to_original(self, boxes: Tensor) -> Tensor:
-        """(N, 4) boxes of the network input -> the boxes around them in the original image, unclipped."""
+        """(N, 4) boxes of the network input -> the boxes around them in the original image,
+        unclipped."""
         x1, y1, x2, y2 = boxes.unbind(1)
         corners = torch.stack((x1, y1, x2, y1, x2, y2, x1, y2), 1).view(-1, 4, 2)
         corners = self.points_to_original(corners)
@@ -109,7 +112,8 @@ class Geometry:
 
 @dataclass
 class Detections(_PerObject):
-    """What was found in one image: as `decode` leaves it (network input) or finished (original image).
+    """What was found in one image: as `decode` leaves it (network input) or finished (original
+    image).
 
     Attributes:
         boxes: (N, 4).
@@ -132,7 +136,8 @@ class Detections(_PerObject):
     integer_boxes: bool = False
 
     def finish(self, geometry: Geometry, mask_threshold: float = 0.5) -> Detections:
-        """The detections in the original image: boxes clipped to it, masks resized once, as bool."""
+        """The detections in the original image: boxes clipped to it, masks resized once, as
+        bool."""
         height, width = geometry.original_size
         boxes = geometry.boxes_to_original(self.boxes)
         boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))

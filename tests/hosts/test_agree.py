@@ -7,10 +7,11 @@ from torch.testing import assert_close
 pytest.importorskip("mmdet", reason="MMDetection is not installed")
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
+from tests.hosts import pair  # noqa: E402
+
 from metaheads import weights  # noqa: E402
 from metaheads.datasets import transforms  # noqa: E402
 from metaheads.structures import Targets  # noqa: E402
-from tests.hosts import pair  # noqa: E402
 
 SMALL = "yolact/yolact_r18_160_shapes"
 

@@ -140,7 +140,13 @@ def test_every_config_builds(path: Path):
     assert type(model).__name__ == cfg.MODEL.META_ARCHITECTURE
     if cfg.MODEL.META_ARCHITECTURE == "Yolact":
         assert cfg.INPUT.TEST_SIZE == cfg.INPUT.TRANSFORM.SIZE == (cfg.MODEL.YOLACT.MAX_SIZE,) * 2
-        assert [model.backbone.output_shape()[n].stride for n in model.features] == [8, 16, 32]
+        strides = [model.backbone.output_shape()[name].stride for name in model.features]
+        assert strides in ([8, 16, 32], [4, 8, 16, 32])
+
+
+def test_a_lazy_config_is_sent_to_detectron2s_own_script(tmp_path: Path):
+    with pytest.raises(ValueError, match="lazyconfig_train_net"):
+        load_config(tmp_path / "model.py")
 
 
 def test_importing_needs_no_mmdetection():

@@ -1,4 +1,5 @@
-"""Our half in MMDetection: registration, configs, the runner, checkpoints, the host's own entry points."""
+"""Our half in MMDetection: registration, configs, the runner, checkpoints, the host's own entry
+points."""
 
 import shutil
 from pathlib import Path

@@ -7,8 +7,9 @@ from torch.testing import assert_close
 pytest.importorskip("mmdet", reason="MMDetection is not installed")
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
-from metaheads.configs import list_configs  # noqa: E402
 from tests.hosts import pair  # noqa: E402
+
+from metaheads.configs import list_configs  # noqa: E402
 
 NAMES = list_configs(["mmdet"])
 OURS = [name for name in NAMES if name.startswith("yolact/")]
@@ -28,7 +29,7 @@ PRETRAINED = {
 
 
 def test_every_config_has_its_twin():
-    assert NAMES == list_configs(["detectron2"])
+    assert list_configs(["detectron2"]) == NAMES
 
 
 @pytest.mark.parametrize("name", OURS)

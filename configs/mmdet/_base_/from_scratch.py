@@ -1,4 +1,5 @@
-# Small models on small data, from scratch on a CPU: AdamW 1e-3, 30 iterations of warm-up, cosine to 1e-5.
+# Small models on small data, from scratch on a CPU: AdamW 1e-3, 30 iterations of warm-up, cosine to
+# 1e-5.
 max_iters = 300
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(type="ValLoop")

@@ -1,4 +1,5 @@
-# Data Science Bowl 2018 nuclei, 256 x 256 pixels, one class: $METAHEADS_DATA/nuclei (default: data/nuclei)
+# Data Science Bowl 2018 nuclei, 256 x 256 pixels, one class: $METAHEADS_DATA/nuclei (default:
+# data/nuclei)
 data_root = "{{$METAHEADS_DATA:data}}/nuclei/"
 metainfo = dict(classes=("nucleus",))
 train_pipeline = [

@@ -1,5 +1,5 @@
-# What every MMDetection config of ours needs: our names, and checkpoints that survive a kill and load
-# with torch's weights_only=True.
+# What every MMDetection config of ours needs: our names, and checkpoints that survive a kill and
+# load with torch's weights_only=True.
 custom_imports = dict(imports=["metaheads.registry"], allow_failed_imports=False)
 default_scope = "mmdet"
 default_hooks = dict(

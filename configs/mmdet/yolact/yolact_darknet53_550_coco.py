@@ -1,5 +1,6 @@
-# Darknet-53: images are only divided by 255. Its ImageNet weights are the authors' darknet53.pth: give
-# them, converted, as `model.backbone.init_cfg.checkpoint`; without them it trains from scratch.
+# Darknet-53: images are only divided by 255. Its ImageNet weights are the authors' darknet53.pth:
+# give them, converted, as `model.backbone.init_cfg.checkpoint`; without them it trains from
+# scratch.
 _base_ = "yolact_r50_550_coco.py"
 
 model = dict(

@@ -32,4 +32,8 @@ val_dataloader = dict(
     )
 )
 test_dataloader = val_dataloader
-model = dict(core=dict(max_size=700, anchor_scales=((30,), (61,), (122,), (244,), (488,)), max_mask_positives=300))
+model = dict(
+    core=dict(
+        max_size=700, anchor_scales=((30,), (61,), (122,), (244,), (488,)), max_mask_positives=300
+    )
+)

@@ -1,5 +1,6 @@
-# For small objects: the pyramid begins at stride 4, so that anchors stand every 4 pixels from 8 pixels on
-# and prototypes have half the input's resolution; a width of 64 pays for it. More positives train the masks.
+# For small objects: the pyramid begins at stride 4, so that anchors stand every 4 pixels from 8
+# pixels on and prototypes have half the input's resolution; a width of 64 pays for it. More
+# positives train the masks.
 _base_ = "yolact_r18_256_nuclei.py"
 
 model = dict(

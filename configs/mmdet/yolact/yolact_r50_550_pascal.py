@@ -1,4 +1,5 @@
-# Pascal SBD in COCO format (the authors' pascal_sbd_{train,val}.json) in data/sbd; 120,000 iterations.
+# Pascal SBD in COCO format (the authors' pascal_sbd_{train,val}.json) in data/sbd; 120,000
+# iterations.
 _base_ = "yolact_r50_550_coco.py"
 
 data_root = "data/sbd/"

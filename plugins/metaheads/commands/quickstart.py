@@ -1,4 +1,5 @@
-"""`metaheads quickstart`: the embedded data set, a small YOLACT trained on it, its AP and a picture."""
+"""`metaheads quickstart`: the embedded data set, a small YOLACT trained on it, its AP and a
+picture."""
 
 from __future__ import annotations
 
@@ -76,7 +77,9 @@ def ap_table(metrics: dict[str, float], host: str, minutes: float) -> str:
     if recorded.is_file():
         for entry in json.loads(recorded.read_text()):
             if entry["config"] == "mask_rcnn/mask_rcnn_r18_shapes" and entry["host"] == host:
-                rows.append((f"Mask R-CNN R-18, {host} (recorded {entry['date']})", entry["metrics"]))
+                rows.append(
+                    (f"Mask R-CNN R-18, {host} (recorded {entry['date']})", entry["metrics"])
+                )
     lines = [f"| model | {' | '.join(METRICS)} |", f"|---|{'---|' * len(METRICS)}"]
     for name, values in rows:
         lines.append(f"| {name} | {' | '.join(f'{values[m]:.3f}' for m in METRICS)} |")
@@ -102,7 +105,9 @@ def draw_comparison(model: Model, data: Path, target: Path, count: int = 8) -> N
             np.array([categories.index(a["category_id"]) for a in annotations], np.int64),
             names,
             is_crowd=np.array([bool(a["iscrowd"]) for a in annotations], bool),
-            masks=np.array([coco.annToMask(a) for a in annotations], bool).reshape(-1, *image.shape[:2]),
+            masks=np.array([coco.annToMask(a) for a in annotations], bool).reshape(
+                -1, *image.shape[:2]
+            ),
             scale=2.0,
         )
         found = draw_detections(image, model.predict(image), names, threshold=0.3, scale=2.0)

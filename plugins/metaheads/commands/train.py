@@ -17,7 +17,8 @@ EPILOG = """examples:
   tools/train_net.py --config-file yolact/yolact_r18_256_nuclei --host mmdet
   tools/train_net.py --config-file my_config.yaml --num-gpus 4 SOLVER.BASE_LR 0.002
   tools/train_net.py --config-file my_config.py --resume --cfg-options train_cfg.max_iters=2000
-  tools/train_net.py --config-file my_config.py --eval-only --checkpoint work_dirs/my_config/iter_300.pth
+  tools/train_net.py --config-file my_config.py --eval-only --checkpoint
+  work_dirs/my_config/iter_300.pth
 """
 
 
@@ -114,8 +115,8 @@ def train(
     """Trains or evaluates a config in its host and returns the host's metrics.
 
     Raises:
-        FileNotFoundError, ValueError, KeyError, TypeError: what is wrong with the config, the options,
-            the checkpoint or the data, before any long work begins.
+        FileNotFoundError, ValueError, KeyError, TypeError: what is wrong with the config, the
+            options, the checkpoint or the data, before any long work begins.
     """
     path, host_name = find_config(config, host_name)
     for name in ("checkpoint", "resume_from"):

@@ -1,7 +1,7 @@
 """Non-maximum suppression. Letters: N boxes, C classes, D kept.
 
-All functions return (rows, labels, scores), each (D,): the kept box's index, its class, its score, best
-score first.
+All functions return (rows, labels, scores), each (D,): the kept box's index, its class, its score,
+best score first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def fast_nms(
     cross_class: bool = False,
     score_threshold: float | None = None,
 ) -> Kept:
-    """Fast NMS (YOLACT, Sec. 4.2): a box goes if any better one overlaps it more, suppressed or not.
+    """Fast NMS (YOLACT, Sec. 4.2): a box goes if any better one overlaps it more, suppressed or
+    not.
 
     Args:
         boxes: (N, 4) xyxy, any unit.

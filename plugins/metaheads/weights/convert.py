@@ -52,7 +52,9 @@ def rename_keys(
     """
     compiled = [(re.compile(pattern), replacement) for pattern, replacement in rules]
     renamed: dict[str, Tensor] = {}
-    coverage, leftover, doubled = Coverage(), [], []
+    leftover: list[str] = []
+    doubled: list[str] = []
+    coverage = Coverage()
     for name, tensor in state_dict.items():
         found = next(((m, new) for p, new in compiled if (m := p.fullmatch(name))), None)
         if found is None:

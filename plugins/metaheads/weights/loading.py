@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,7 +14,10 @@ _COUNTER = "num_batches_tracked"
 
 # Beginnings of names that tell what wrote a checkpoint.
 _SIGNATURES = (
-    ("prediction_layers.0.", "the authors' YOLACT (convert it first: metaheads import-weights)"),
+    (
+        "prediction_layers.0.",
+        "the authors' YOLACT (convert it first: metaheads.weights.yolact.convert)",
+    ),
     ("core.proto_net.", "Yolact"),
     ("roi_heads.", "a Detectron2 R-CNN"),
     ("roi_head.", "an MMDetection two-stage detector"),
@@ -133,10 +137,11 @@ def _class_counts(
     model: nn.Module, own: Mapping, state: Mapping, reshaped: list[str]
 ) -> tuple[str, str]:
     """Numbers of classes in words, the checkpoint's and the model's."""
+    core: Any = getattr(model, "core", None)
     for layer, background in _class_layers(model):
         name = f"core.{layer}.weight"
         if name in reshaped:
-            classes = model.core.num_classes
+            classes = core.num_classes
             per_class = own[name].shape[0] // (classes + background)
             return f"{state[name].shape[0] // per_class - background} classes", f"{classes} classes"
     name = reshaped[0]

@@ -41,7 +41,8 @@ def _decode_image(
     boxes, coefficients = boxes[prior], outputs.mask_coefficients[index, kept][prior].float()
 
     masks = assemble_masks(outputs.prototypes[index].float(), coefficients)  # (D, h, w)
-    masks = crop_masks_(masks, boxes) if core.crop_masks else masks
+    if core.crop_masks:
+        crop_masks_(masks, boxes)
     mask_scores = None
     if core.mask_iou_net is not None:
         predicted_iou = masks.new_zeros(0)
@@ -66,9 +67,9 @@ def _decode_image(
 
 
 def _suppress(core: Yolact, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(N, 4) boxes in [0, 1], (N, C) scores -> kept rows, labels and scores, each (D,), best first."""
+    """(N, 4) boxes in [0, 1], (N, C) scores -> kept rows, labels, scores, each (D,), best first."""
     if core.nms == "traditional":
-        # The authors' Cython NMS: boxes in pixels, one pixel wider, and every score above the threshold.
+        # The authors' Cython NMS: in pixels, one pixel wider, every score above the threshold.
         pixels = boxes * core.max_size
         wider = torch.cat((pixels[:, :2], pixels[:, 2:] + 1), 1)
         kept = greedy_nms(wider, scores, core.nms_iou, score_threshold=core.score_threshold)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def losses(core: Yolact, outputs: YolactOutputs, targets: list[Targets]) -> dict[str, Tensor]:
-    """The weighted losses of a batch; always in float32 (binary cross entropy overflows in half)."""
+    """The weighted losses of a batch, in float32: binary cross entropy overflows in half."""
     with torch.autocast(outputs.box_deltas.device.type, enabled=False):
         outputs = type(outputs)(*(tensor.float() for tensor in outputs))
         return _Batch(core, outputs, targets).losses()
@@ -59,8 +59,8 @@ class _Batch:
 
     def _mask_losses(self) -> tuple[Tensor, Tensor]:
         """Sums over the batch of the mask and the mask-score loss."""
-        # Zero with a graph: every parameter gets a gradient in a batch without positives. And NaN where
-        # a coefficient or prototype is not finite.
+        # Zero with a graph: every parameter gets a gradient in a batch without positives. And NaN
+        # where a coefficient or prototype is not finite.
         mask = 0 * (self.outputs.prototypes.sum() + self.outputs.mask_coefficients.sum())
         score = 0 * mask
         if self.core.mask_iou_net is not None:
@@ -73,7 +73,8 @@ class _Batch:
             truth, boxes = objects.masks[matched], objects.boxes[matched]  # (S, h, w), (S, 4)
             coefficients = self.outputs.mask_coefficients[index, chosen]
             probabilities = assemble_masks(self.outputs.prototypes[index], coefficients)
-            probabilities = crop_masks(probabilities, boxes) if self.core.crop_masks else probabilities
+            if self.core.crop_masks:
+                probabilities = crop_masks(probabilities, boxes)
             mask = mask + rescale * mask_loss(probabilities, truth, boxes)
             if self.core.mask_iou_net is not None:
                 score = score + self._score_loss(probabilities, truth, objects.labels[matched])
@@ -168,7 +169,7 @@ def hard_examples(logits: Tensor, classes: Tensor, negatives_per_positive: int) 
 
 
 def mask_loss(probabilities: Tensor, truth: Tensor, boxes: Tensor) -> Tensor:
-    """Sum over objects of the binary cross entropy divided by the area of the object's box in cells.
+    """Sum over objects of the binary cross entropy, each divided by the area of its box in cells.
 
     A true cell outside of the cropped box costs 100, the bound of torch's log.
 
@@ -178,7 +179,7 @@ def mask_loss(probabilities: Tensor, truth: Tensor, boxes: Tensor) -> Tensor:
         boxes: (S, 4) of the objects in [0, 1].
     """
     height, width = truth.shape[-2:]
-    # The entropy of NaN is an error, on a GPU a fatal one; _mask_losses carries the NaN to the user.
+    # The entropy of NaN is an error, on a GPU a fatal one; _mask_losses hands the NaN on.
     probabilities = probabilities.clamp(0, 1).nan_to_num()
     summed = F.binary_cross_entropy(probabilities, truth, reduction="none").sum((1, 2))
     size = to_cxcywh(boxes)[:, 2:]

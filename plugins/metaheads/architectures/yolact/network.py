@@ -1,7 +1,8 @@
 """The network of YOLACT: FPN, prototypes, prediction head, mask scoring.
 
-Letters: B images, C classes, P priors, K prototypes, A anchors of a cell, G objects, H, W pixels of the
-network input, h, w cells. Class 0 of the logits is the background; labels are 0-based without it.
+Letters: B images, C classes, P priors, K prototypes, A anchors of a cell, G objects, H, W pixels of
+the network input, h, w cells. Class 0 of the logits is the background; labels are 0-based without
+it.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ NMS_KINDS = ("fast", "fast_cross_class", "traditional")
 class YolactOutputs(NamedTuple):
     """Raw outputs, priors ordered by level, row, column, scale, ratio.
 
-    box_deltas (B, P, 4) SSD code with variances 0.1, 0.2; class_logits (B, P, 1 + C); mask_coefficients
-    (B, P, K) in (-1, 1); prototypes (B, K, h, w) not negative; semantic_logits (B, C, h, w) at the finest
-    level, for training; priors (P, 4) cxcywh in [0, 1] of the network input.
+    box_deltas (B, P, 4) SSD code with variances 0.1, 0.2; class_logits (B, P, 1 + C);
+    mask_coefficients (B, P, K) in (-1, 1); prototypes (B, K, h, w) not negative; semantic_logits
+    (B, C, h, w) at the finest level, for training; priors (P, 4) cxcywh in [0, 1] of the network
+    input.
     """
 
     box_deltas: Tensor
@@ -43,10 +45,13 @@ class Yolact(nn.Module):
         in_channels: channels of the backbone's features, finest first (C3, C4, C5).
         strides: their strides in pixels; only their order is used.
         num_classes: without background.
-        max_size: input size in pixels that normalises the anchors on both axes, whatever the input's.
-        anchor_scales: per FPN level (the features' levels, then the extra ones) the scales in pixels.
+        max_size: input size in pixels that normalises the anchors on both axes, whatever the
+            input's.
+        anchor_scales: per FPN level (the features' levels, then the extra ones) the scales in
+            pixels.
         anchor_ratios: width / height, in the order of the head's channels.
-        use_square_anchors: height = width (a slip of the authors that the published weights depend on).
+        use_square_anchors: height = width (a slip of the authors that the published weights depend
+            on).
         fpn_channels: width of FPN, prototype network and head.
         num_extra_levels: levels made by stride-2 convolutions of the last one.
         num_prototypes: prototypes, and coefficients of a prior.
@@ -56,7 +61,8 @@ class Yolact(nn.Module):
         negatives_per_positive: hardest negatives that train the class loss, per positive.
         max_mask_positives: positives of an image that train the mask loss, drawn at random.
         min_box_size: smaller objects (pixels of the network input) do not train.
-        box_weight, class_weight, mask_weight, semantic_weight, mask_score_weight: weights of the losses.
+        box_weight, class_weight, mask_weight, semantic_weight, mask_score_weight: weights of the
+            losses.
         use_mask_scoring: predict each mask's IoU and rescore by it (YOLACT++).
         min_scored_area: smaller masks (cells) do not train the mask score.
         rescore_boxes: the mask's IoU scales the box's score too, not only the mask's.
@@ -84,7 +90,13 @@ class Yolact(nn.Module):
         *,
         num_classes: int = 80,
         max_size: int = 550,
-        anchor_scales: tuple[tuple[float, ...], ...] = ((24.0,), (48.0,), (96.0,), (192.0,), (384.0,)),
+        anchor_scales: tuple[tuple[float, ...], ...] = (
+            (24.0,),
+            (48.0,),
+            (96.0,),
+            (192.0,),
+            (384.0,),
+        ),
         anchor_ratios: tuple[float, ...] = (1.0, 0.5, 2.0),
         use_square_anchors: bool = True,
         fpn_channels: int = 256,
@@ -143,7 +155,9 @@ class Yolact(nn.Module):
         self._check(in_channels, strides, num_extra_levels)
 
         anchors = len(anchor_scales[0]) * len(anchor_ratios)
-        self.fpn = YolactFPN(in_channels, out_channels=fpn_channels, num_extra_levels=num_extra_levels)
+        self.fpn = YolactFPN(
+            in_channels, out_channels=fpn_channels, num_extra_levels=num_extra_levels
+        )
         self.proto_net = _prototype_network(fpn_channels, num_prototypes)
         self.head = PredictionHead(fpn_channels, anchors, num_classes, num_prototypes)
         self.semantic_seg_conv = nn.Conv2d(fpn_channels, num_classes, 1)
@@ -168,7 +182,8 @@ class Yolact(nn.Module):
         )
 
     def priors(self, level_sizes: list[tuple[int, int]], device: torch.device) -> Tensor:
-        """(P, 4) cxcywh in [0, 1] for levels of these sizes (height, width); kept for the next call."""
+        """(P, 4) cxcywh in [0, 1] for levels of these sizes (height, width); kept for the next
+        call."""
         key = (*level_sizes, device)
         if key not in self._priors:
             priors = make_priors(
@@ -184,19 +199,22 @@ class Yolact(nn.Module):
     def losses(self, outputs: YolactOutputs, targets: list[Targets]) -> dict[str, Tensor]:
         """loss_box, loss_class, loss_mask, loss_semantic and, with mask scoring, loss_mask_score.
 
-        All but the semantic one are divided by the positives of this process's batch, the semantic one
-        by its images; always finite, and every parameter has a gradient, with or without objects.
+        All but the semantic one are divided by the positives of this process's batch, the semantic
+        one by its images; always finite, and every parameter has a gradient, with or without
+        objects.
         """
         return losses(self, outputs, targets)
 
     def decode(
         self, outputs: YolactOutputs, image_sizes: list[tuple[int, int]]
     ) -> list[Detections]:
-        """Detections in pixels of the network input, masks unfinished at the prototypes' resolution.
+        """Detections in pixels of the network input, masks unfinished at the prototypes'
+        resolution.
 
         Args:
             outputs: raw outputs of a batch.
-            image_sizes: per image (H, W) that relative coordinates refer to: the batched input's size.
+            image_sizes: per image (H, W) that relative coordinates refer to: the batched input's
+                size.
         """
         return decode(self, outputs, image_sizes)
 
@@ -204,8 +222,8 @@ class Yolact(nn.Module):
         levels = len(in_channels) + num_extra_levels
         if list(strides) != sorted(strides) or len(strides) != len(in_channels):
             raise ValueError(
-                f"Yolact needs one stride per feature, finest first; got in_channels={in_channels}, "
-                f"strides={strides}"
+                "Yolact needs one stride per feature, finest first; "
+                f"got in_channels={in_channels}, strides={strides}"
             )
         if len(self.anchor_scales) != levels or len({len(s) for s in self.anchor_scales}) != 1:
             raise ValueError(
@@ -227,8 +245,9 @@ class Yolact(nn.Module):
 class YolactFPN(nn.Module):
     """The authors' feature pyramid: bilinear top-down path, ReLU after the 3x3 convolutions.
 
-    The extra levels are stride-2 convolutions of the last (ReLU'd) level, without a ReLU of their own.
-    `lat_layers` and `pred_layers` begin with the coarsest level, as in the authors' checkpoints.
+    The extra levels are stride-2 convolutions of the last (ReLU'd) level, without a ReLU of their
+    own. `lat_layers` and `pred_layers` begin with the coarsest level, as in the authors'
+    checkpoints.
     """
 
     def __init__(
@@ -306,8 +325,9 @@ class MaskIoUNet(nn.Module):
         """
         if min(masks.shape[-2:]) < self.MIN_SIZE:
             raise ValueError(
-                f"use_mask_scoring needs prototypes of at least {self.MIN_SIZE}x{self.MIN_SIZE} cells, "
-                f"got {tuple(masks.shape[-2:])}: use an input of 250 pixels or more, or switch it off"
+                f"use_mask_scoring needs prototypes of at least {self.MIN_SIZE}x{self.MIN_SIZE} "
+                f"cells, got {tuple(masks.shape[-2:])}: use an input of 250 pixels or more, "
+                "or switch it off"
             )
         precision = next(self.parameters()).dtype  # the masks are float32, the model may be half
         return self.layers(masks[:, None].to(precision)).amax((2, 3)).to(masks.dtype)

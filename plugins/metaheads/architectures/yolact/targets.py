@@ -18,8 +18,8 @@ NEUTRAL, BACKGROUND = -1, 0
 class Assignment(NamedTuple):
     """What the priors of one image learn.
 
-    classes (P,): -1 neutral, 0 background, 1 + label; matched (P,) index of the object, meaningful where
-    classes > 0; box_targets (P, 4) SSD code, likewise.
+    classes (P,): -1 neutral, 0 background, 1 + label; matched (P,) index of the object, meaningful
+    where classes > 0; box_targets (P, 4) SSD code, likewise.
     """
 
     classes: Tensor
@@ -35,7 +35,8 @@ def make_priors(
     *,
     use_square_anchors: bool,
 ) -> Tensor:
-    """(P, 4) cxcywh in [0, 1]: by level, row, column, scale, ratio (authors: PredictionModule.make_priors).
+    """(P, 4) cxcywh in [0, 1]: by level, row, column, scale, ratio (authors:
+    PredictionModule.make_priors).
 
     Args:
         level_sizes: (height, width) of every level in cells.
@@ -80,9 +81,10 @@ def assign_priors(
 ) -> Assignment:
     """Matches priors and objects (authors: box_utils.match).
 
-    Every object first gets a prior of its own, by greedy bipartite assignment on the IoU; then priors
-    with IoU >= positive_iou are positive, below negative_iou background, neutral between. Priors that
-    are not positive and lie in a crowd region by more than crowd_iou of their area are neutral.
+    Every object first gets a prior of its own, by greedy bipartite assignment on the IoU; then
+    priors with IoU >= positive_iou are positive, below negative_iou background, neutral between.
+    Priors that are not positive and lie in a crowd region by more than crowd_iou of their area are
+    neutral.
 
     Args:
         priors: (P, 4) cxcywh in [0, 1].
@@ -114,8 +116,9 @@ def assign_priors(
 def _own_priors(overlaps: Tensor) -> Tensor:
     """(G, P) IoU -> (G,) prior of every object: the pair of the largest IoU first, then the rest.
 
-    Equal to taking the largest pair G times, but in rounds: a pair that is the largest of its row and
-    of its column among what is left is taken at once. -1 when there are more objects than priors.
+    Equal to taking the largest pair G times, but in rounds: a pair that is the largest of its row
+    and of its column among what is left is taken at once. -1 when there are more objects than
+    priors.
     """
     overlaps = overlaps.clone()
     owner = overlaps.new_full((len(overlaps),), -1, dtype=torch.long)

@@ -6,6 +6,8 @@
     cfg.merge_from_file("configs/detectron2/yolact/yolact_r50_550_coco.yaml")
 
 From there on Detectron2's DefaultTrainer and DefaultPredictor work as with any of its own models.
+(DefaultTrainer knows SGD only and clips each gradient by itself: `metaheads train` and the class
+`metaheads.hosts.detectron2.trainer.Trainer` follow the whole config.)
 """
 
 from metaheads.hosts.detectron2.backbones import Darknet53, DeformableResNet

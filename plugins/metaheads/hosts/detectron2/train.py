@@ -39,7 +39,13 @@ def load_config(
 
     Raises:
         KeyError, TypeError: an option that does not exist or of a wrong type; names the nearest.
+        ValueError: a LazyConfig, which Detectron2's own script runs.
     """
+    if Path(path).suffix == ".py":
+        raise ValueError(
+            f"{path} is a LazyConfig: run it with Detectron2's tools/lazyconfig_train_net.py (our "
+            f"classes build in it after `import metaheads.hosts.detectron2`), or give a .yaml"
+        )
     cfg = get_cfg()
     add_metaheads_config(cfg)
     default = cfg.OUTPUT_DIR

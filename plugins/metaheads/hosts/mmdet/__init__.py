@@ -1,4 +1,5 @@
-"""MMDetection 3.x as a host: importing this package registers our names under the scope `metaheads`."""
+"""MMDetection 3.x as a host: importing this package registers our names under the scope
+`metaheads`."""
 
 from metaheads.hosts.mmdet.registry import HOOKS, MODELS, TRANSFORMS  # isort: skip
 from metaheads.hosts.mmdet.checkpoints import AtomicLocalBackend, PlainCheckpoints

@@ -39,8 +39,8 @@ class AtomicLocalBackend(LocalBackend):
 class PlainCheckpoints(Hook):
     """Keeps classes out of checkpoints: MMEngine's HistoryBuffers are stored as tensors.
 
-    Without it no checkpoint that the runner writes can be read with torch's `weights_only=True`, the
-    default since torch 2.6, so that `--resume`, `init_detector` and `DetInferencer` fail.
+    Without it no checkpoint that the runner writes can be read with torch's `weights_only=True`,
+    the default since torch 2.6, so that `--resume`, `init_detector` and `DetInferencer` fail.
     """
 
     priority = "VERY_LOW"

@@ -32,7 +32,8 @@ class FixedResize(BaseTransform):
 
 @TRANSFORMS.register_module()
 class TrainTransform(BaseTransform):
-    """The host-free training transform; options as in `metaheads.datasets.transforms.TrainTransform`.
+    """The host-free training transform; options as in
+    `metaheads.datasets.transforms.TrainTransform`.
 
     Stands after LoadImageFromFile and LoadAnnotations and before PackDetInputs.
     """

@@ -24,7 +24,9 @@ class HostedModel:
         self.module = module
         dataset = cfg.test_dataloader.dataset
         self.class_names = list(dataset.get("metainfo", {}).get("classes", ()))
-        pipeline = [step for step in copy.deepcopy(dataset.pipeline) if "Annotations" not in step.type]
+        pipeline = [
+            step for step in copy.deepcopy(dataset.pipeline) if "Annotations" not in step.type
+        ]
         pipeline[0].type = "mmdet.LoadImageFromNDArray"
         self._pipeline = Compose(pipeline)
 

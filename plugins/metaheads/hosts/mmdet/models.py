@@ -1,10 +1,10 @@
 """Our architectures as MMDetection detectors.
 
-    model = dict(type="metaheads.Yolact", data_preprocessor=..., backbone=..., core=dict(in_channels=...,
-                 strides=..., num_classes=...))
+    model = dict(type="metaheads.Yolact", data_preprocessor=..., backbone=...,
+                 core=dict(in_channels=..., strides=..., num_classes=...))
 
-`in_channels` and `strides` describe the features that the backbone (or the neck, if there is one) gives;
-everything else in `core` is an option of the architecture.
+`in_channels` and `strides` describe the features that the backbone (or the neck, if there is one)
+gives; everything else in `core` is an option of the architecture.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class HostedInstances(BaseDetector):
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
-        """Adds `pred_instances` to the samples, in the original image (with `rescale`) or the input."""
+        """Adds `pred_instances` to the samples, in the original image (with `rescale`) or the
+        input."""
         size = tuple(batch_inputs.shape[-2:])
         outputs = self.raw_outputs(batch_inputs)
         found = self.core.decode(outputs, [size] * len(batch_inputs))
@@ -96,8 +97,8 @@ def build_core(core_class: type[nn.Module], core: dict) -> nn.Module:
         in_channels, strides = list(options.pop("in_channels")), list(options.pop("strides"))
     except KeyError as missing:
         raise KeyError(
-            f"core of {core_class.__name__} lacks {missing}: the channels and strides of the features "
-            f"that the backbone gives, e.g. in_channels=[512, 1024, 2048], strides=[8, 16, 32]"
+            f"core of {core_class.__name__} lacks {missing}: channels and strides of the features "
+            "that the backbone gives, e.g. in_channels=[512, 1024, 2048], strides=[8, 16, 32]"
         ) from None
     return core_class(in_channels, strides, **check_options(core_class, options, where="core."))
 

@@ -1,4 +1,5 @@
-"""Our registries: children of MMDetection's, so that a bare name in a config still means MMDetection's."""
+"""Our registries: children of MMDetection's, so that a bare name in a config still means
+MMDetection's."""
 
 from mmdet import registry as mmdet_registry
 from mmengine.registry import Registry
