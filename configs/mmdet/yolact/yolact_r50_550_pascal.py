@@ -1,8 +1,8 @@
-# Pascal SBD in COCO format (the authors' pascal_sbd_{train,val}.json) in data/sbd; 120,000
+# Pascal SBD in COCO format (the authors' pascal_sbd_{train,val}.json) in $METAHEADS_DATA/sbd; 120,000
 # iterations.
 _base_ = "yolact_r50_550_coco.py"
 
-data_root = "data/sbd/"
+data_root = "{{$METAHEADS_DATA:data}}/sbd/"
 classes = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),

@@ -85,6 +85,12 @@ def coco_sources(cfg: CfgNode, *, train: bool) -> list[dict[str, Any]]:
     return sources
 
 
+def last_checkpoint(work_dir: Path) -> Path | None:
+    """The checkpoint that a folder's training would resume from."""
+    tag = Path(work_dir) / "last_checkpoint"
+    return Path(work_dir) / Path(tag.read_text().strip()).name if tag.is_file() else None
+
+
 def run(cfg: CfgNode, options: RunOptions) -> dict[str, float]:
     """Trains or evaluates, in as many processes as asked for.
 
