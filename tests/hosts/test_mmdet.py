@@ -1,6 +1,7 @@
 """Our half in MMDetection: registration, configs, the runner, checkpoints, the host's own entry
 points."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -148,6 +149,29 @@ def test_evaluation_of_a_checkpoint(trained, capsys):
     checkpoint = ["--eval-only", "--checkpoint", str(trained / "iter_4.pth")]
     assert main(["train", *flags, *checkpoint, "--cfg-options", *QUICK]) == 0
     assert '"coco/segm_mAP"' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one(trained, tmp_path):
+    """Training in two processes; its evaluation, and that of its checkpoint in one and in two."""
+    flags = ["train", "--config-file", SMALL, "--host", "mmdet"]
+    options = ["--cfg-options", *QUICK, "train_cfg.max_iters=2"]
+    found = []
+
+    def run(work_dir, processes, *more):
+        kept = [f"{x}_evaluator.outfile_prefix={tmp_path / work_dir}" for x in ("val", "test")]
+        where = ["--work-dir", str(tmp_path / work_dir), "--num-gpus", processes]
+        assert main([*flags, *where, *more, *options, *kept]) == 0
+        found.append(json.loads((tmp_path / f"{work_dir}.segm.json").read_text()))
+
+    run("trained", "2")
+    checkpoint = ["--eval-only", "--checkpoint", str(tmp_path / "trained" / "iter_2.pth")]
+    run("one", "1", *checkpoint)
+    run("two", "2", *checkpoint)
+    assert len(found[0]) > 100
+    for other in found[1:]:
+        assert [r["segmentation"] for r in found[0]] == [r["segmentation"] for r in other]
+        assert [r["score"] for r in found[0]] == pytest.approx([r["score"] for r in other])
 
 
 def test_hosts_own_entry_points(trained, shapes_data):

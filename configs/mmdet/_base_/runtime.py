@@ -17,7 +17,10 @@ default_hooks = dict(
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="DetVisualizationHook"),
 )
-custom_hooks = [dict(type="metaheads.PlainCheckpoints")]
+custom_hooks = [
+    dict(type="metaheads.PlainCheckpoints"),
+    dict(type="metaheads.BroadcastBuffers"),
+]
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),

@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from metaheads.api import Model, as_rgb, load
 from metaheads.commands.train import RunOptions, train
@@ -23,7 +24,7 @@ from metaheads.datasets.shapes import make_shapes
 from metaheads.visualization import draw_detections, draw_objects, grid, side_by_side
 
 CONFIG = "yolact/yolact_r18_160_shapes"
-NUM_TRAIN, NUM_VAL = 1200, 150
+NUM_TRAIN, NUM_VAL, NUM_CLIPS = 1200, 150, 8
 # The hosts' names of the same metrics; MMDetection's are shares, Detectron2's percent.
 METRICS = {
     "box AP": ("coco/bbox_mAP", "bbox/AP"),
@@ -43,7 +44,14 @@ def run(args: argparse.Namespace) -> int:
     data = Path(os.environ.setdefault("METAHEADS_DATA", "data")) / "shapes"
     work_dir = Path(args.work_dir or f"work_dirs/demo_{args.host}")
     sys.stdout.write(f"[1/3] writing {NUM_TRAIN + NUM_VAL} small scenes to {data}\n")
-    make_shapes(data, num_train=NUM_TRAIN, num_val=NUM_VAL)
+    with tqdm(total=NUM_TRAIN + NUM_VAL + NUM_CLIPS, unit="scene") as bar:
+        make_shapes(
+            data,
+            num_train=NUM_TRAIN,
+            num_val=NUM_VAL,
+            num_clips=NUM_CLIPS,
+            progress=bar.update,
+        )
 
     sys.stdout.write(f"[2/3] training {CONFIG} with {args.host}\n")
     start = time.monotonic()

@@ -2,7 +2,11 @@
 `metaheads`."""
 
 from metaheads.hosts.mmdet.registry import HOOKS, MODELS, TRANSFORMS  # isort: skip
-from metaheads.hosts.mmdet.checkpoints import AtomicLocalBackend, PlainCheckpoints
+from metaheads.hosts.mmdet.checkpoints import (
+    AtomicLocalBackend,
+    BroadcastBuffers,
+    PlainCheckpoints,
+)
 from metaheads.hosts.mmdet.data import FixedResize, TrainTransform
 from metaheads.hosts.mmdet.models import HostedInstances, Yolact
 
@@ -11,6 +15,7 @@ __all__ = [
     "MODELS",
     "TRANSFORMS",
     "AtomicLocalBackend",
+    "BroadcastBuffers",
     "FixedResize",
     "HostedInstances",
     "PlainCheckpoints",

@@ -4,7 +4,10 @@ A config uses both parts:
 
     default_hooks = dict(checkpoint=dict(type="CheckpointHook", backend_args=dict(
         backend="metaheads.AtomicLocalBackend"), ...))
-    custom_hooks = [dict(type="metaheads.PlainCheckpoints")]
+    custom_hooks = [
+        dict(type="metaheads.PlainCheckpoints"),
+        dict(type="metaheads.BroadcastBuffers"),
+    ]
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dist import broadcast
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
@@ -54,6 +58,19 @@ class PlainCheckpoints(Hook):
         for key, value in scalars.items():
             if isinstance(value, dict):
                 scalars[key] = _from_plain(value)
+
+
+@HOOKS.register_module()
+class BroadcastBuffers(Hook):
+    """Evaluates in every process with the buffers of the first, which are those that are saved.
+
+    Batch norms of several processes gather statistics of their own; without this hook the metrics
+    of an evaluation in the middle of a training are not those of its checkpoint.
+    """
+
+    def before_val_epoch(self, runner) -> None:
+        for buffer in runner.model.buffers():
+            broadcast(buffer)
 
 
 def find_latest_checkpoint(folder: str | Path) -> Path | None:

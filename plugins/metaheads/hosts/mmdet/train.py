@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,8 @@ def _num_classes(model: Any) -> int | None:
     """`num_classes` of our core or of the host's (box) head."""
     roi_head = model.get("roi_head", {})
     sections = (model.get("core"), model.get("bbox_head"), roi_head.get("bbox_head"))
-    return next((s["num_classes"] for s in sections if s and "num_classes" in s), None)
+    counts = (section.get("num_classes") for section in sections if section)
+    return next((count for count in counts if isinstance(count, int)), None)
 
 
 def last_checkpoint(work_dir: Path) -> Path | None:
@@ -89,14 +91,18 @@ def last_checkpoint(work_dir: Path) -> Path | None:
 
 
 def run(cfg: Config, options: RunOptions) -> dict[str, float]:
-    """Trains or evaluates; returns the last metrics (in a spawned run they are only printed)."""
+    """Trains or evaluates; returns the last metrics (on all machines but the first: none)."""
     if options.num_gpus * options.num_machines == 1 or options.launcher == "pytorch":
         return _run(cfg, options)
     url = _dist_url(options)
     torch.multiprocessing.start_processes(
         _spawned, (cfg, options, url), nprocs=options.num_gpus, start_method="spawn"
     )
-    return {}
+    return json.loads(_results_file(cfg).read_text()) if options.machine_rank == 0 else {}
+
+
+def _results_file(cfg: Config) -> Path:
+    return Path(cfg.work_dir) / "results.json"
 
 
 def _dist_url(options: RunOptions) -> str:
@@ -148,7 +154,10 @@ def _run(cfg: Config, options: RunOptions) -> dict[str, float]:
         runner.test()
     else:
         runner.train()
-    return kept.metrics if is_main_process() else {}
+    if not is_main_process():
+        return {}
+    _results_file(cfg).write_text(json.dumps(kept.metrics))
+    return kept.metrics
 
 
 def _apply(cfg: Config, options: RunOptions) -> None:
@@ -192,6 +201,6 @@ class _KeepMetrics(Hook):
         self.metrics: dict[str, float] = {}
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self.metrics = dict(metrics or {})
+        self.metrics = {name: float(value) for name, value in (metrics or {}).items()}
 
     after_test_epoch = after_val_epoch
