@@ -151,7 +151,7 @@ def test_scenes_are_varied(folder):
     assert 0 < len(content["images"]) - len(seen) <= 4, "some images have no object"
     assert {item["category_id"] for item in annotations} == set(shapes.THINGS.values())
     lengths = [max(item["bbox"][2:]) for item in annotations]
-    assert min(lengths) <= 16 and max(lengths) >= 80
+    assert min(lengths) <= 26 and max(lengths) >= 70
     cut = [item for item in annotations if item["bbox"][0] == 0 or item["bbox"][1] == 0]
     assert cut, "some objects are cut by the border"
     touching = 0

@@ -1,5 +1,5 @@
-# Pascal SBD in COCO format (the authors' pascal_sbd_{train,val}.json), $METAHEADS_DATA/sbd (default:
-# data/sbd); 120,000 iterations.
+# Pascal SBD in COCO format (the authors' files pascal_sbd_{train,val}.json) in $METAHEADS_DATA/sbd
+# (default: data/sbd); 120,000 iterations.
 _base_ = "yolact_r50_550_coco.py"
 
 data_root = "{{$METAHEADS_DATA:data}}/sbd/"

@@ -33,25 +33,25 @@ class SceneOptions:
         minimum_visible: visible share of the whole object below which it is not annotated.
     """
 
-    object_count: tuple[int, int] = (1, 9)
-    object_size: tuple[float, float] = (12.0, 100.0)
-    size_bias: float = 1.2
-    color_spread: float = 1.0
-    pattern_probability: float = 0.6
-    clutter_count: tuple[int, int] = (2, 9)
-    overlap_probability: float = 0.35
+    object_count: tuple[int, int] = (4, 8)
+    object_size: tuple[float, float] = (24.0, 84.0)
+    size_bias: float = 0.9
+    color_spread: float = 0.3
+    pattern_probability: float = 0.3
+    clutter_count: tuple[int, int] = (0, 3)
+    overlap_probability: float = 0.25
     twin_probability: float = 0.5
-    truncation_probability: float = 0.12
+    truncation_probability: float = 0.08
     crowd_every: int = 8
     empty_every: int = 20
     crowd_count: tuple[int, int] = (14, 34)
     texture_scale: tuple[float, float] = (0.7, 1.4)
     palette_shift: float = 0.0
-    contrast: float = 1.0
-    exposure: float = 0.25
+    contrast: float = 0.6
+    exposure: float = 0.15
     blur: float = 0.7
-    noise: float = 0.03
-    minimum_area: float = 24.0
+    noise: float = 0.015
+    minimum_area: float = 40.0
     minimum_visible: float = 0.12
 
 
@@ -59,12 +59,14 @@ TRAIN_OPTIONS = SceneOptions()
 """The training scenes."""
 
 VAL_OPTIONS = SceneOptions(
-    object_count=(2, 12),
-    clutter_count=(3, 11),
+    object_count=(5, 10),
+    clutter_count=(1, 4),
     texture_scale=(1.0, 1.9),
     palette_shift=0.04,
 )
 """The validation scenes: more objects and clutter, finer textures, shifted hues of stuff."""
 
-CLIP_OPTIONS = SceneOptions(object_count=(6, 14), noise=0.015, blur=0.5)
+CLIP_OPTIONS = SceneOptions(
+    object_count=(6, 14), object_size=(12.0, 100.0), size_bias=1.2, clutter_count=(2, 9), blur=0.5
+)
 """The clips; their objects are spread over more than twice the picture's area."""
