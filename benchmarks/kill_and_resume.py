@@ -24,7 +24,7 @@ import torch
 from metaheads.commands.quickstart import to_shares
 from metaheads.weights import read_checkpoint
 
-CONFIG = "yolact/yolact_r18_160_shapes"
+CONFIG = "yolact/yolact_r18_128_shapes"
 OPTIONS = {
     "mmdet": "train_cfg.max_iters={n} train_cfg.val_interval={n} "
     "default_hooks.checkpoint.interval={e} train_dataloader.batch_size=4",

@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parent
 RUNS = {
     f"{host}/{config.split('/')[1]}": (host, config)
     for config in (
-        "yolact/yolact_r18_160_shapes",
+        "yolact/yolact_r18_128_shapes",
         "mask_rcnn/mask_rcnn_r18_shapes",
         "yolact/yolact_r18_256_nuclei",
         "yolact/yolact_r18_256_nuclei_small_objects",

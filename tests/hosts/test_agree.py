@@ -13,7 +13,7 @@ from metaheads import weights  # noqa: E402
 from metaheads.datasets import transforms  # noqa: E402
 from metaheads.structures import Targets  # noqa: E402
 
-SMALL = "yolact/yolact_r18_160_shapes"
+SMALL = "yolact/yolact_r18_128_shapes"
 
 
 @pytest.fixture(scope="module")

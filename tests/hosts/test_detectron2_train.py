@@ -65,7 +65,7 @@ TEST:
 def config_file(tiny_coco: Path) -> Path:
     from metaheads.configs import config_root
 
-    base = config_root() / "detectron2/yolact/yolact_r18_160_shapes.yaml"
+    base = config_root() / "detectron2/yolact/yolact_r18_128_shapes.yaml"
     path = tiny_coco / "small.yaml"
     path.write_text(CONFIG.format(base=base, folder=tiny_coco))
     return path

@@ -5,12 +5,12 @@ metainfo = dict(classes=("figure", "ball", "ring", "star", "canoe", "crate", "tr
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
-    dict(type="metaheads.TrainTransform", size=(160, 160), flip=0.5, color_order="bgr"),
+    dict(type="metaheads.TrainTransform", size=(128, 128), flip=0.5, color_order="bgr"),
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="metaheads.FixedResize", size=(160, 160)),
+    dict(type="metaheads.FixedResize", size=(128, 128)),
     dict(
         type="PackDetInputs",
         meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),

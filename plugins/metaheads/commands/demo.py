@@ -22,7 +22,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "example: tools/demo.py --config-file yolact/yolact_r18_160_shapes --host mmdet "
+        "example: tools/demo.py --config-file yolact/yolact_r18_128_shapes --host mmdet "
         "--checkpoint work_dirs/demo/iter_600.pth --output found data/shapes/val"
     )
     parser.add_argument("inputs", nargs="+", help="images or folders of images")

@@ -23,7 +23,7 @@ from metaheads.configs import HOSTS, config_root
 from metaheads.datasets.shapes import make_shapes
 from metaheads.visualization import draw_detections, draw_objects, grid, side_by_side
 
-CONFIG = "yolact/yolact_r18_160_shapes"
+CONFIG = "yolact/yolact_r18_128_shapes"
 NUM_TRAIN, NUM_VAL, NUM_CLIPS = 1200, 150, 8
 # The hosts' names of the same metrics; MMDetection's are shares, Detectron2's percent.
 METRICS = {

@@ -36,7 +36,7 @@ class SceneOptions:
     object_count: tuple[int, int] = (4, 8)
     object_size: tuple[float, float] = (24.0, 84.0)
     size_bias: float = 0.9
-    color_spread: float = 0.3
+    color_spread: float = 0.4
     pattern_probability: float = 0.3
     clutter_count: tuple[int, int] = (0, 3)
     overlap_probability: float = 0.25
