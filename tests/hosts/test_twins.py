@@ -86,7 +86,7 @@ def test_schedules_are_equal(name):
     assert bool(clipped) == theirs.SOLVER.CLIP_GRADIENTS.ENABLED
     if clipped:
         assert clipped.max_norm == theirs.SOLVER.CLIP_GRADIENTS.CLIP_VALUE
-    if length > 1000:
+    if "milestones" in ours.param_scheduler[1]:
         steps = list(theirs.SOLVER.STEPS)
         assert ours.param_scheduler[1].milestones == steps
         ours, theirs = shorten(ours, theirs, length // 1000)
