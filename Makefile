@@ -1,6 +1,9 @@
 # Everything a user needs: make setup, make demo, make test. Variables are explained by `make help`.
 PYTHON ?=
-HOST ?= mmdet
+# Some shells and conda's compilers export a HOST of their own, which is none of ours.
+ifneq ($(origin HOST),command line)
+HOST := $(or $(filter mmdet detectron2,$(HOST)),mmdet)
+endif
 TORCH_INDEX ?=
 DETECTRON2 ?=
 ARGS ?=

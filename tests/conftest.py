@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-torch.set_num_threads(
-    1
-)  # the networks here are small: threads only cost, and hosts start processes
+# The networks here are small: threads only cost, and the hosts start processes.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
