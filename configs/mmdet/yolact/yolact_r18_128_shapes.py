@@ -32,7 +32,7 @@ model = dict(
     ),
 )
 
-max_iters = 1200
+max_iters = 1000
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=31),

@@ -33,13 +33,13 @@ class SceneOptions:
         minimum_visible: visible share of the whole object below which it is not annotated.
     """
 
-    object_count: tuple[int, int] = (4, 8)
-    object_size: tuple[float, float] = (24.0, 84.0)
+    object_count: tuple[int, int] = (3, 6)
+    object_size: tuple[float, float] = (24.0, 72.0)
     size_bias: float = 0.9
     color_spread: float = 0.4
     pattern_probability: float = 0.3
     clutter_count: tuple[int, int] = (0, 3)
-    overlap_probability: float = 0.25
+    overlap_probability: float = 0.1
     twin_probability: float = 0.5
     truncation_probability: float = 0.08
     crowd_every: int = 8
@@ -59,7 +59,7 @@ TRAIN_OPTIONS = SceneOptions()
 """The training scenes."""
 
 VAL_OPTIONS = SceneOptions(
-    object_count=(5, 10),
+    object_count=(4, 7),
     clutter_count=(1, 4),
     texture_scale=(1.0, 1.9),
     palette_shift=0.04,
@@ -67,6 +67,11 @@ VAL_OPTIONS = SceneOptions(
 """The validation scenes: more objects and clutter, finer textures, shifted hues of stuff."""
 
 CLIP_OPTIONS = SceneOptions(
-    object_count=(6, 14), object_size=(12.0, 100.0), size_bias=1.2, clutter_count=(2, 9), blur=0.5
+    object_count=(6, 14),
+    object_size=(12.0, 100.0),
+    size_bias=1.2,
+    overlap_probability=0.25,
+    clutter_count=(2, 9),
+    blur=0.5,
 )
 """The clips; their objects are spread over more than twice the picture's area."""
