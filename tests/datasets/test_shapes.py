@@ -24,7 +24,7 @@ FIGURE = shapes.THINGS["figure"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("shapes") / "data"
-    shapes.make_shapes(folder, num_train=26, num_val=10, num_clips=2)
+    shapes.make_shapes(folder, num_train=60, num_val=10, num_clips=2)
     return folder
 
 
@@ -237,7 +237,7 @@ def test_val_differs_from_train(folder):
     assert shapes.VAL_OPTIONS.texture_scale != shapes.TRAIN_OPTIONS.texture_scale
     train = {path.read_bytes() for path in (folder / "train").iterdir()}
     val = {path.read_bytes() for path in (folder / "val").iterdir()}
-    assert len(train) == 26 and len(val) == 10 and not train & val
+    assert len(train) == 60 and len(val) == 10 and not train & val
     options = shapes.TRAIN_OPTIONS
     first, second = (
         shapes.draw_scene(options, SIZE, seed=0, split=split, index=3) for split in ("train", "val")
