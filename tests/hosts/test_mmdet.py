@@ -155,7 +155,7 @@ def test_evaluation_of_a_checkpoint(trained, capsys):
 @pytest.mark.slow
 @pytest.mark.xfail(
     raises=torch.multiprocessing.ProcessExitedException,
-    reason="known fault: a spawned process sometimes aborts (gloo on the CPU), about every other run",
+    reason="known fault: about every other run a spawned CPU process aborts (gloo)",
 )
 def test_two_processes_evaluate_as_one(trained, tmp_path):
     """Training in two processes; its evaluation, and that of its checkpoint in one and in two."""
