@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,11 +123,7 @@ def _spawned(local_rank: int, cfg: Config, options: RunOptions, url: str) -> Non
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(local_rank), WORLD_SIZE=str(world_size))
     _init_process_group(init_method=url, rank=rank, world_size=world_size)
     _run(cfg, options)
-    torch.distributed.barrier()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # All is written; threads of gloo can abort an orderly exit, which would look like a failure.
-    os._exit(0)
+    torch.distributed.destroy_process_group()
 
 
 def _init_process_group(**kwargs: Any) -> None:
