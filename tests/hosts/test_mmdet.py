@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing
 
 pytest.importorskip("mmdet", reason="MMDetection is not installed")
 
@@ -153,10 +152,6 @@ def test_evaluation_of_a_checkpoint(trained, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    raises=torch.multiprocessing.ProcessExitedException,
-    reason="known fault: about every other run a spawned CPU process aborts (gloo)",
-)
 def test_two_processes_evaluate_as_one(trained, tmp_path):
     """Training in two processes; its evaluation, and that of its checkpoint in one and in two."""
     flags = ["train", "--config-file", SMALL, "--host", "mmdet"]

@@ -20,6 +20,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from metaheads import weights
+from metaheads.distributed import leave_process_group
 from metaheads.hosts.detectron2 import backbones, models  # noqa: F401 - registers our names
 from metaheads.hosts.detectron2.checkpoint import Checkpointer, write_atomically
 from metaheads.hosts.detectron2.config import add_metaheads_config
@@ -104,7 +105,7 @@ def run(cfg: CfgNode, options: RunOptions) -> dict[str, float]:
     if options.num_machines > 1 and options.dist_url == "auto":
         raise ValueError("--dist-url tcp://host:port is needed for more than one machine")
     launch(
-        _run,
+        _run_and_leave,
         options.num_gpus,
         num_machines=options.num_machines,
         machine_rank=options.machine_rank,
@@ -135,7 +136,13 @@ def _run_under_torchrun(cfg: CfgNode, options: RunOptions) -> dict[str, float]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
     comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
-    return _run(cfg, options)
+    return _run_and_leave(cfg, options)
+
+
+def _run_and_leave(cfg: CfgNode, options: RunOptions) -> dict[str, float]:
+    metrics = _run(cfg, options)
+    leave_process_group()
+    return metrics
 
 
 def _run(cfg: CfgNode, options: RunOptions) -> dict[str, float]:

@@ -18,6 +18,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from metaheads import weights
+from metaheads.distributed import leave_process_group
 from metaheads.hosts.mmdet.checkpoints import find_latest_checkpoint
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ def last_checkpoint(work_dir: Path) -> Path | None:
 def run(cfg: Config, options: RunOptions) -> dict[str, float]:
     """Trains or evaluates; returns the last metrics (on all machines but the first: none)."""
     if options.num_gpus * options.num_machines == 1 or options.launcher == "pytorch":
-        return _run(cfg, options)
+        metrics = _run(cfg, options)
+        leave_process_group()
+        return metrics
     url = _dist_url(options)
     torch.multiprocessing.start_processes(
         _spawned, (cfg, options, url), nprocs=options.num_gpus, start_method="spawn"
@@ -123,7 +126,7 @@ def _spawned(local_rank: int, cfg: Config, options: RunOptions, url: str) -> Non
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(local_rank), WORLD_SIZE=str(world_size))
     _init_process_group(init_method=url, rank=rank, world_size=world_size)
     _run(cfg, options)
-    torch.distributed.destroy_process_group()
+    leave_process_group()
 
 
 def _init_process_group(**kwargs: Any) -> None:
