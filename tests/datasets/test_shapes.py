@@ -24,7 +24,7 @@ FIGURE = shapes.THINGS["figure"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("shapes") / "data"
-    shapes.make_shapes(folder, num_train=60, num_val=10, num_clips=2)
+    shapes.make_shapes(folder, num_train=60, num_val=10, num_clips=3)
     return folder
 
 
@@ -260,7 +260,7 @@ def test_equal_arguments_give_equal_bytes(folder, tmp_path):
 
 def test_clips_keep_their_ids(folder):
     content = load(folder, "clips")
-    assert [video["length"] for video in content["videos"]] == [8, 8]
+    assert [video["length"] for video in content["videos"]] == [8, 8, 8]
     records = {record["image_id"]: record for record in content["annotations"]}
     known: dict[tuple, int] = {}
     followed = []
@@ -274,7 +274,7 @@ def test_clips_keep_their_ids(folder):
             key = (image["video_id"], item["id"])
             assert known.setdefault(key, item["category_id"]) == item["category_id"]
             followed.append(key)
-    assert [image["frame_id"] for image in content["images"]] == [*range(8), *range(8)]
+    assert [image["frame_id"] for image in content["images"]] == 3 * [*range(8)]
     longest = [key for key in known if followed.count(key) == 8]
     assert sum(known[key] in shapes.THINGS.values() for key in longest) >= 4
 

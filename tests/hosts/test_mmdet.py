@@ -24,10 +24,7 @@ from metaheads.hosts.mmdet.checkpoints import find_latest_checkpoint  # noqa: E4
 from metaheads.hosts.mmdet.train import coco_sources, load_config  # noqa: E402
 
 SMALL = "yolact/yolact_r18_128_shapes"
-QUICK = ["train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False"]
-QUICK += ["val_dataloader.num_workers=0", "val_dataloader.persistent_workers=False"]
-QUICK += ["test_dataloader.num_workers=0", "test_dataloader.persistent_workers=False"]
-QUICK += ["train_dataloader.batch_size=2", "default_hooks.checkpoint.interval=2"]
+QUICK = ["train_dataloader.batch_size=2", "default_hooks.checkpoint.interval=2"]
 
 
 def config_path(name: str) -> Path:

@@ -142,3 +142,19 @@ def detectron2_rates(cfg) -> list[float]:
 def test_pretrained_weights_are_equal(name):
     init = pair.mmdet_config(name).model.backbone.get("init_cfg") or {}
     assert pair.detectron2_config(name).MODEL.WEIGHTS in PRETRAINED[init.get("checkpoint")]
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if "_r18_" in name])
+def test_weights_from_scratch_are_drawn_alike(name):
+    from metaheads.weights.convert import to_host
+
+    ours, theirs = pair.mmdet_model(name), pair.detectron2_model(name)
+    ours.init_weights()
+    expected = theirs.state_dict()
+    for key, drawn in to_host(ours.state_dict(), expected).items():
+        if drawn.is_floating_point():
+            other, chance = expected[key], 6 * drawn.std(correction=0) / drawn.numel() ** 0.5
+            assert_close(drawn.mean(), other.mean(), rtol=0, atol=1e-6 + chance.item(), msg=key)
+            assert_close(
+                drawn.std(correction=0), other.std(correction=0), rtol=0.2, atol=1e-6, msg=key
+            )

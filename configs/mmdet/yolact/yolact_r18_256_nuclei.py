@@ -1,30 +1,14 @@
-_base_ = ["../_base_/runtime.py", "../_base_/from_scratch.py", "../_base_/nuclei.py"]
+_base_ = [
+    "../_base_/yolact_r18.py",
+    "../_base_/runtime.py",
+    "../_base_/from_scratch.py",
+    "../_base_/nuclei.py",
+]
 
 model = dict(
-    type="metaheads.Yolact",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[123.68, 116.78, 103.94],
-        std=[58.40, 57.12, 57.38],
-        bgr_to_rgb=True,
-        pad_mask=True,
-    ),
-    backbone=dict(
-        type="ResNet",
-        depth=18,
-        out_indices=(1, 2, 3),
-        frozen_stages=-1,
-        norm_eval=False,
-        norm_cfg=dict(type="BN"),
-        style="pytorch",
-    ),
     core=dict(
-        in_channels=[128, 256, 512],
-        strides=[8, 16, 32],
         num_classes=1,
         max_size=256,
         anchor_scales=((16,), (32,), (64,), (128,), (256,)),
-        use_square_anchors=False,
-        fpn_channels=128,
     ),
 )

@@ -18,7 +18,8 @@ class SceneOptions:
             nothing about the class; 0 gives each class one hue.
         pattern_probability: share of objects with a second colour (stripes, dots, wedges, ...).
         clutter_count: fewest and most objects that belong to no class (rocks, bushes, tents, ...).
-        overlap_probability: share of objects placed against an earlier one.
+        overlap_probability: share of objects placed against an earlier one; the others keep clear of
+            each other where there is room.
         twin_probability: share of those that also copy its class.
         truncation_probability: share of objects placed across the border of the picture.
         crowd_every, empty_every: one scene in so many has a crowd, or no object; 0 is never.
@@ -33,24 +34,24 @@ class SceneOptions:
         minimum_visible: visible share of the whole object below which it is not annotated.
     """
 
-    object_count: tuple[int, int] = (3, 6)
-    object_size: tuple[float, float] = (24.0, 72.0)
+    object_count: tuple[int, int] = (2, 4)
+    object_size: tuple[float, float] = (36.0, 90.0)
     size_bias: float = 0.9
     color_spread: float = 0.4
-    pattern_probability: float = 0.3
-    clutter_count: tuple[int, int] = (0, 3)
-    overlap_probability: float = 0.1
+    pattern_probability: float = 0.1
+    clutter_count: tuple[int, int] = (0, 2)
+    overlap_probability: float = 0.05
     twin_probability: float = 0.5
-    truncation_probability: float = 0.08
+    truncation_probability: float = 0.04
     crowd_every: int = 8
     empty_every: int = 20
     crowd_count: tuple[int, int] = (14, 34)
     texture_scale: tuple[float, float] = (0.7, 1.4)
     palette_shift: float = 0.0
-    contrast: float = 0.6
-    exposure: float = 0.15
-    blur: float = 0.7
-    noise: float = 0.015
+    contrast: float = 0.3
+    exposure: float = 0.1
+    blur: float = 0.4
+    noise: float = 0.008
     minimum_area: float = 40.0
     minimum_visible: float = 0.12
 
@@ -59,8 +60,8 @@ TRAIN_OPTIONS = SceneOptions()
 """The training scenes."""
 
 VAL_OPTIONS = SceneOptions(
-    object_count=(4, 7),
-    clutter_count=(1, 4),
+    object_count=(3, 5),
+    clutter_count=(1, 3),
     texture_scale=(1.0, 1.9),
     palette_shift=0.04,
 )

@@ -22,6 +22,7 @@ from metaheads.datasets.shapes.render import (
 )
 
 SPLITS = ("train", "val", "clips")
+PLACEMENT_TRIALS = 12
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def draw_scene(
     if not is_turn(options.empty_every, index, 5):
         layers = place_things(rng, options, background, light)
         if is_turn(options.crowd_every, index, 2):
-            layers += _place_crowd(rng, options, background, light, group=len(layers) + 1)
+            layers += _place_crowd(rng, options, background, light, layers)
     layers += place_clutter(rng, options, background, light)
     layers = sort_by_depth(rng, layers)
     picture, owners = composite(background.picture, layers, light)
@@ -113,7 +114,7 @@ def place_things(
             rng, category, size, rotation, noise=background.noise, light=light, options=options
         )
         if neighbour is None:
-            center = _pick_center(rng, options, background, size, grounded)
+            center = _pick_free_center(rng, options, background, size, grounded, layers)
         else:
             center = _pick_beside(rng, neighbour, size)
         layers.append(Layer(sprite, sprite.to_picture(center, rotation), number, grounded))
@@ -142,10 +143,9 @@ def _place_crowd(
     options: SceneOptions,
     background: Background,
     light: np.ndarray,
-    *,
-    group: int,
+    others: list[Layer],
 ) -> list[Layer]:
-    """Places a patch of many small objects of one class, all of one group."""
+    """Places a patch of many small objects of one class, all of one group, clear of the others."""
     height, width = background.stuff.shape
     categories = list(THINGS.values())
     category = categories[rng.integers(len(categories))]
@@ -157,7 +157,8 @@ def _place_crowd(
         for _ in range(5)
     ]
     spread = size * rng.uniform(1.6, 2.8)
-    middle = _pick_center(rng, options, background, 4 * size, grounded=True)
+    group = len(others) + 1
+    middle = _pick_free_center(rng, options, background, 4 * size, True, others)
     middle = np.clip(middle, 2 * size, (width - 2 * size, height - 2 * size))
     layers = []
     for _ in range(rng.integers(options.crowd_count[0], options.crowd_count[1] + 1)):
@@ -238,6 +239,24 @@ def _pick_center(
         side, cut = rng.integers(3), rng.uniform(-0.3, 0.3) * size
         x, y = ((cut, y), (width - cut, y), (x, height - cut))[side]
     return np.array([x, y])
+
+
+def _pick_free_center(
+    rng: np.random.Generator,
+    options: SceneOptions,
+    background: Background,
+    size: float,
+    grounded: bool,
+    layers: list[Layer],
+) -> np.ndarray:
+    """(2,) x, y: the first of some places that is clear of earlier objects, or else the last."""
+    outlines = [layer.outline() for layer in layers]
+    for _ in range(PLACEMENT_TRIALS):
+        center = _pick_center(rng, options, background, size, grounded)
+        low, high = center - size * 0.5, center + size * 0.5
+        if not any(((o.max(0) > low) & (o.min(0) < high)).all() for o in outlines):
+            break
+    return center
 
 
 def _pick_beside(rng: np.random.Generator, neighbour: Layer, size: float) -> np.ndarray:

@@ -45,7 +45,7 @@ from metaheads.datasets.shapes.options import (
 )
 from metaheads.datasets.shapes.scenes import Scene, draw_scene
 
-VERSION = 1  # of the generator: raise it when the same arguments give other files
+VERSION = 2  # of the generator: raise it when the same arguments give other files
 _MARKER = "shapes.json"
 
 
