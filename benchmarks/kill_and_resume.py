@@ -27,9 +27,8 @@ from metaheads.weights import read_checkpoint
 CONFIG = "yolact/yolact_r18_128_shapes"
 OPTIONS = {
     "mmdet": "train_cfg.max_iters={n} train_cfg.val_interval={n} "
-    "default_hooks.checkpoint.interval={e} train_dataloader.batch_size=4",
-    "detectron2": "SOLVER.MAX_ITER {n} TEST.EVAL_PERIOD {n} SOLVER.CHECKPOINT_PERIOD {e} "
-    "SOLVER.IMS_PER_BATCH 4",
+    "default_hooks.checkpoint.interval={e}",
+    "detectron2": "SOLVER.MAX_ITER {n} TEST.EVAL_PERIOD {n} SOLVER.CHECKPOINT_PERIOD {e}",
 }
 
 
@@ -80,7 +79,7 @@ def main() -> None:
     parser.add_argument("--host", choices=list(OPTIONS), required=True)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--during-write", type=int, default=6)
-    parser.add_argument("--iterations", type=int, default=120)
+    parser.add_argument("--iterations", type=int, default=400)
     parser.add_argument("--every", type=int, default=5, help="iterations between checkpoints")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/kill_and_resume"))
     args = parser.parse_args()
@@ -96,7 +95,7 @@ def main() -> None:
     random.Random(0).shuffle(order)
     killed = {True: 0, False: 0}
     for during_write in order:
-        wait = random.uniform(6, 22)
+        wait = random.uniform(8, 16)
         if not kill_once(words, work_dir, root / "log.txt", during_write, wait):
             break
         killed[during_write] += 1

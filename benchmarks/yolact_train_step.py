@@ -59,7 +59,6 @@ def main() -> None:
     register_all_modules()
     configs = {name: Config.fromfile(path) for name, path in CONFIGS.items()}
     loader = configs["ours"].train_dataloader
-    loader.num_workers, loader.persistent_workers = 0, False
     batches = iter(Runner.build_dataloader(loader, seed=0))
     steps = {name: Step(cfg) for name, cfg in configs.items()}
     times: dict[str, list] = {name: [] for name in steps}

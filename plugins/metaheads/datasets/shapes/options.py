@@ -18,8 +18,8 @@ class SceneOptions:
             nothing about the class; 0 gives each class one hue.
         pattern_probability: share of objects with a second colour (stripes, dots, wedges, ...).
         clutter_count: fewest and most objects that belong to no class (rocks, bushes, tents, ...).
-        overlap_probability: share of objects placed against an earlier one; the others keep clear of
-            each other where there is room.
+        overlap_probability: share of objects placed against an earlier one; the others keep
+            clear of each other where there is room.
         twin_probability: share of those that also copy its class.
         truncation_probability: share of objects placed across the border of the picture.
         crowd_every, empty_every: one scene in so many has a crowd, or no object; 0 is never.
