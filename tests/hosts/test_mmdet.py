@@ -2,8 +2,10 @@
 points."""
 
 import json
+import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,8 +21,11 @@ from mmengine.structures import InstanceData  # noqa: E402
 from metaheads import load  # noqa: E402
 from metaheads.cli import main  # noqa: E402
 from metaheads.configs import config_root, list_configs  # noqa: E402
-from metaheads.hosts.mmdet import MODELS, AtomicLocalBackend  # noqa: E402
-from metaheads.hosts.mmdet.checkpoints import find_latest_checkpoint  # noqa: E402
+from metaheads.hosts.mmdet import MODELS, AtomicLocalBackend, TrainLoop  # noqa: E402
+from metaheads.hosts.mmdet.checkpoints import (  # noqa: E402
+    find_latest_checkpoint,
+    forget_checkpoints,
+)
 from metaheads.hosts.mmdet.train import coco_sources, load_config  # noqa: E402
 
 SMALL = "yolact/yolact_r18_128_shapes"
@@ -197,7 +202,104 @@ def test_atomic_backend_leaves_no_partial_file(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         backend.put(b"second", target)
     assert target.read_bytes() == b"first"
-    assert find_latest_checkpoint(tmp_path) == target
+
+
+def test_latest_checkpoint_is_that_of_the_last_training(tmp_path):
+    for name in ("iter_300.pth", "iter_2000.pth"):
+        (tmp_path / name).touch()
+    assert find_latest_checkpoint(tmp_path) is None, "no training has been cut off"
+    tag = tmp_path / "last_checkpoint"
+    tag.write_text("/somewhere/else/iter_300.pth")  # the folder was moved
+    assert find_latest_checkpoint(tmp_path).name == "iter_300.pth"
+    tag.write_text("")  # the kill came here
+    assert find_latest_checkpoint(tmp_path).name == "iter_2000.pth"
+    forget_checkpoints(tmp_path)
+    assert find_latest_checkpoint(tmp_path) is None
+
+
+def test_resume_draws_no_batch_of_the_past():
+    class Drawn(list):
+        def __iter__(self):
+            for index in range(100):
+                self.append(index)
+                yield index
+
+    drawn = Drawn()
+    loop = TrainLoop.__new__(TrainLoop)
+    loop._iter, loop._max_iters, loop.stop_training = 7, 7, False
+    loop._runner = SimpleNamespace(call_hook=lambda name: None, model=None)
+    loop.dataloader_iterator = iter(drawn)
+    loop.run()
+    assert not drawn and next(loop.dataloader_iterator) == 0
+
+
+@pytest.mark.parametrize(
+    ("remove", "options", "message"),
+    [
+        (["optimizer", "message_hub"], [], "holds no optimizer, message_hub.*--checkpoint"),
+        ([], ["model.core.num_classes=5"], "7 classes.*5 classes"),
+    ],
+    ids=["weights", "classes"],
+)
+def test_resume_refuses_what_does_not_fit(trained, tmp_path, capsys, remove, options, message):
+    content = torch.load(trained / "iter_4.pth", weights_only=True)
+    torch.save({k: v for k, v in content.items() if k not in remove}, tmp_path / "other.pth")
+    flags = ["--config-file", SMALL, "--host", "mmdet", "--work-dir", str(tmp_path / "work")]
+    flags += ["--no-data-check", "--resume-from", str(tmp_path / "other.pth")]
+    assert main(["train", *flags, "--cfg-options", *QUICK, *options]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_resume_at_the_end_evaluates(trained, tmp_path, capsys):
+    """A kill during the last evaluation; the best checkpoint is that of this folder."""
+    shutil.copytree(trained, tmp_path / "work")
+    flags = ["--config-file", SMALL, "--host", "mmdet", "--work-dir", str(tmp_path / "work")]
+    options = ["--cfg-options", *QUICK, "train_cfg.max_iters=4"]
+    assert main(["train", *flags, "--resume", *options]) == 0
+    assert '"coco/segm_mAP"' in capsys.readouterr().out
+    assert list(trained.glob("best_*.pth")), "not deleted by a training elsewhere"
+
+
+def test_evaluation_needs_weights(tmp_path, capsys):
+    flags = ["--config-file", SMALL, "--host", "mmdet", "--work-dir", str(tmp_path)]
+    assert main(["train", *flags, "--no-data-check", "--eval-only"]) == 2
+    assert "nothing to evaluate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("train_dataloder.batch_size", "no option train_dataloder; did you mean train_dataloader"),
+        ("model.bakbone.depth", "no option model.bakbone; did you mean model.backbone"),
+        ("test_dataloader.dataset.pipeline.9.size", "is a list of 3"),
+        ("test_dataloader.dataset.pipeline.last.size", "is a list of 3"),
+    ],
+)
+def test_misspelt_keys_name_the_nearest(key, message):
+    with pytest.raises(KeyError, match=message):
+        load_config(config_path(SMALL), [(key, "1")], work_dir=None)
+
+
+def test_keys_of_the_runner_are_known():
+    cfg = load_config(config_path(SMALL), [("randomness.seed", "3")], work_dir=None)
+    assert cfg.randomness.seed == 3
+
+
+def test_wrapped_data_sets_are_checked():
+    cfg = load_config(config_path(SMALL), [], work_dir=None)
+    plain = coco_sources(cfg, train=True)
+    assert [source["num_classes"] for source in plain] == [7, 7] and plain[0]["use_masks"]
+    inner = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = dict(type="RepeatDataset", times=2, dataset=inner)
+    assert coco_sources(cfg, train=True) == plain
+    cfg.train_dataloader.dataset = dict(type="ConcatDataset", datasets=[inner, inner])
+    cfg.val_dataloader = None
+    assert coco_sources(cfg, train=True) == [plain[0], plain[0]]
+
+
+def test_class_names_of_coco_are_known():
+    model = load("yolact/yolact_r50_550_coco", None, host="mmdet", device="cpu")
+    assert model.class_names[0] == "person" and len(model.class_names) == 80
 
 
 def test_history_buffers_survive_the_round_trip():

@@ -1,7 +1,7 @@
 # Small models on small data, from scratch on a CPU: AdamW 1e-3, 30 iterations of warm-up, cosine to
 # 1e-5.
 max_iters = 300
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
+train_cfg = dict(type="metaheads.TrainLoop", max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(

@@ -1,6 +1,6 @@
 # The authors' training: SGD 1e-3 at batch 8, 800,000 iterations, warm-up from 1e-4 in 500.
 max_iters = 800000
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=40000)
+train_cfg = dict(type="metaheads.TrainLoop", max_iters=max_iters, val_interval=40000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(

@@ -5,7 +5,7 @@ holds the table from its authors' names to ours.
 """
 
 from metaheads.weights.convert import Coverage, to_host
-from metaheads.weights.files import read_checkpoint
+from metaheads.weights.files import check_resumable, read_checkpoint
 from metaheads.weights.loading import load_into
 
-__all__ = ["Coverage", "load_into", "read_checkpoint", "to_host"]
+__all__ = ["Coverage", "check_resumable", "load_into", "read_checkpoint", "to_host"]

@@ -52,6 +52,26 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Tenso
     return _weights(path, _load(path, trust))
 
 
+def check_resumable(path: str | Path, needed: tuple[str, ...], *, trust: bool = False) -> None:
+    """Refuses a checkpoint that a training cannot go on from.
+
+    Args:
+        path, trust: as in `read_checkpoint`.
+        needed: entries beside the weights.
+
+    Raises:
+        ValueError: as `read_checkpoint`, or entries are not there.
+    """
+    read_checkpoint(path, trust=trust)
+    content = _load(Path(path), trust)
+    absent = [name for name in needed if name not in content]
+    if absent:
+        raise ValueError(
+            f"{path} holds no {', '.join(absent)}, so no training of this host can go on from it: "
+            f"begin with its weights, --checkpoint {path}"
+        )
+
+
 def _load(path: Path, trust: bool) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=not trust)

@@ -1,17 +1,19 @@
 """MMDetection 3.x as a host: importing this package registers our names under the scope
 `metaheads`."""
 
-from metaheads.hosts.mmdet.registry import HOOKS, MODELS, TRANSFORMS  # isort: skip
+from metaheads.hosts.mmdet.registry import HOOKS, LOOPS, MODELS, TRANSFORMS  # isort: skip
 from metaheads.hosts.mmdet.checkpoints import (
     AtomicLocalBackend,
     BroadcastBuffers,
     PlainCheckpoints,
+    TrainLoop,
 )
 from metaheads.hosts.mmdet.data import FixedResize, TrainTransform
 from metaheads.hosts.mmdet.models import HostedInstances, Yolact
 
 __all__ = [
     "HOOKS",
+    "LOOPS",
     "MODELS",
     "TRANSFORMS",
     "AtomicLocalBackend",
@@ -19,6 +21,7 @@ __all__ = [
     "FixedResize",
     "HostedInstances",
     "PlainCheckpoints",
+    "TrainLoop",
     "TrainTransform",
     "Yolact",
 ]

@@ -8,10 +8,12 @@ A config uses both parts:
         dict(type="metaheads.PlainCheckpoints"),
         dict(type="metaheads.BroadcastBuffers"),
     ]
+    train_cfg = dict(type="metaheads.TrainLoop", ...)
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -23,8 +25,9 @@ from mmengine.dist import broadcast
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import IterBasedTrainLoop
 
-from metaheads.hosts.mmdet.registry import HOOKS
+from metaheads.hosts.mmdet.registry import HOOKS, LOOPS
 
 _STEP = re.compile(r"^(?:iter|epoch)_(\d+)\.pth$")
 
@@ -45,6 +48,7 @@ class PlainCheckpoints(Hook):
 
     Without it no checkpoint that the runner writes can be read with torch's `weights_only=True`,
     the default since torch 2.6, so that `--resume`, `init_detector` and `DetInferencer` fail.
+    And in a work directory that was moved or copied, the best checkpoint is the one that lies here.
     """
 
     priority = "VERY_LOW"
@@ -58,6 +62,9 @@ class PlainCheckpoints(Hook):
         for key, value in scalars.items():
             if isinstance(value, dict):
                 scalars[key] = _from_plain(value)
+        info = checkpoint.get("message_hub", {}).get("runtime_info", {})
+        if info.get("best_ckpt"):
+            info["best_ckpt"] = str(Path(runner.work_dir) / Path(info["best_ckpt"]).name)
 
 
 @HOOKS.register_module()
@@ -73,15 +80,39 @@ class BroadcastBuffers(Hook):
             broadcast(buffer)
 
 
-def find_latest_checkpoint(folder: str | Path) -> Path | None:
-    """The checkpoint of a work directory with the most training steps, or None.
+@LOOPS.register_module()
+class TrainLoop(IterBasedTrainLoop):
+    """MMEngine's, which on a resume loads and augments all batches of the past once more.
 
-    Looks at the files that are there, not into `last_checkpoint`: that file holds an absolute path,
-    which is wrong in a directory that was moved, and a kill can leave it empty.
+    They are skipped here without being drawn; the sampler shuffles anew.
     """
+
+    def run(self) -> torch.nn.Module:
+        past = itertools.repeat(None, self.iter)
+        self.dataloader_iterator = itertools.chain(past, self.dataloader_iterator)
+        return super().run()
+
+
+def find_latest_checkpoint(folder: str | Path) -> Path | None:
+    """The checkpoint that a work directory's training would resume from, or None.
+
+    `last_checkpoint` holds an absolute path, which is wrong in a directory that was moved: the name
+    counts. A kill can leave it empty: then it is the checkpoint with the most training steps.
+    """
+    tag = Path(folder) / "last_checkpoint"
+    if not tag.is_file():
+        return None
+    tagged = Path(folder) / Path(tag.read_text().strip()).name
+    if tagged.is_file():
+        return tagged
     steps = {path: _STEP.match(path.name) for path in Path(folder).glob("*.pth")}
     found = {int(match[1]): path for path, match in steps.items() if match}
     return found[max(found)] if found else None
+
+
+def forget_checkpoints(folder: str | Path) -> None:
+    """A new training begins: a later resume must not find the checkpoints of one before it."""
+    (Path(folder) / "last_checkpoint").unlink(missing_ok=True)
 
 
 def _to_plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from metaheads import weights
 from metaheads.hosts.mmdet.registry import MODELS
-from metaheads.hosts.mmdet.train import load_config
+from metaheads.hosts.mmdet.train import class_names, load_config
 from metaheads.structures import Detections
 
 
@@ -23,7 +23,7 @@ class HostedModel:
     def __init__(self, cfg: Config, module: torch.nn.Module) -> None:
         self.module = module
         dataset = cfg.test_dataloader.dataset
-        self.class_names = list(dataset.get("metainfo", {}).get("classes", ()))
+        self.class_names = list(class_names(dataset))
         pipeline = [
             step for step in copy.deepcopy(dataset.pipeline) if "Annotations" not in step.type
         ]

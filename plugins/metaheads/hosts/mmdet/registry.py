@@ -12,3 +12,4 @@ TRANSFORMS = Registry(
     "transform", parent=mmdet_registry.TRANSFORMS, scope=SCOPE, locations=_LOCATIONS
 )
 HOOKS = Registry("hook", parent=mmdet_registry.HOOKS, scope=SCOPE, locations=_LOCATIONS)
+LOOPS = Registry("loop", parent=mmdet_registry.LOOPS, scope=SCOPE, locations=_LOCATIONS)
