@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,8 +27,9 @@ from metaheads import load  # noqa: E402
 from metaheads.commands.train import RunOptions  # noqa: E402
 from metaheads.hosts.detectron2 import add_metaheads_config  # noqa: E402
 from metaheads.hosts.detectron2.checkpoint import Checkpointer  # noqa: E402
+from metaheads.hosts.detectron2.datasets import register_datasets  # noqa: E402
 from metaheads.hosts.detectron2.evaluation import InstanceEvaluator  # noqa: E402
-from metaheads.hosts.detectron2.train import load_config, run  # noqa: E402
+from metaheads.hosts.detectron2.train import coco_sources, load_config, run  # noqa: E402
 from metaheads.hosts.detectron2.trainer import KeepBest, Trainer  # noqa: E402
 
 CONFIG = """
@@ -116,12 +118,12 @@ def test_resume_in_a_moved_folder_with_a_half_written_checkpoint(
     trainer = Watched(cfg)
     assert trainer.checkpointer.get_checkpoint_file() == str(moved / "model_0000003.pth")
     trainer.resume(trainer.checkpointer.get_checkpoint_file())
-    best = next(hook for hook in trainer._hooks if isinstance(hook, KeepBest))
+    (best,) = (hook for hook in trainer._hooks if isinstance(hook, KeepBest))
     saved = torch.load(moved / "model_0000003.pth", weights_only=True)["trainer"]
     trainer.train()
     assert seen == [(4, 4)]
     assert iteration(moved / "model_final.pth") == 5
-    assert best.state_dict().keys() == {"best"} and "LRScheduler" in saved["hooks"]
+    assert best._best > -math.inf and "LRScheduler" in saved["hooks"]
     assert (moved / "last_checkpoint").read_text() == "model_final.pth"
 
 
@@ -139,7 +141,7 @@ def test_resume_flag_and_resume_from(config_file: Path, trained: Path, tmp_path:
     assert iteration(other / "model_final.pth") == 4
     weights_only = tmp_path / "weights.pth"
     torch.save(torch.load(trained / "model_final.pth", weights_only=True)["model"], weights_only)
-    with pytest.raises(ValueError, match=r"weights\.pth holds only weights.*--checkpoint"):
+    with pytest.raises(ValueError, match=r"weights\.pth holds no trainer.*--checkpoint"):
         run(cfg, RunOptions(resume_from=str(weights_only)))
 
 
@@ -285,24 +287,64 @@ def test_a_run_that_ends_in_its_warm_up(config_file):
         scheduler.step()
 
 
-def test_best_weights_are_kept_and_remembered():
-    saved, latest = [], {}
-    checkpointer = SimpleNamespace(save=lambda name, tag: saved.append((name, tag)))
-    trainer = SimpleNamespace(storage=SimpleNamespace(latest=lambda: latest))
-    hook = KeepBest(checkpointer, "segm/AP")
-    hook.trainer = trainer
-    hook.after_step()
-    for step, value in enumerate([math.nan, 10.0, 5.0, 12.0]):
-        latest["segm/AP"] = (value, step)
-        hook.after_step()
-        hook.after_step()
-    assert saved == [("model_best", False)] * 2
-    again = KeepBest(checkpointer, "segm/AP")
-    again.trainer = trainer
-    again.load_state_dict(hook.state_dict())
-    latest["segm/AP"] = (11.0, 9)
-    again.after_step()
-    assert len(saved) == 2
+def test_best_weights_are_kept_and_remembered(tmp_path):
+    latest = {}
+    checkpointer = Checkpointer(torch.nn.Linear(1, 1), str(tmp_path))
+
+    def follow(start_iter: int, values: list[float]) -> list[float | None]:
+        """What `model_best.pth` says after each evaluation."""
+        hook = KeepBest(checkpointer, "segm/AP")
+        storage = SimpleNamespace(latest=lambda: latest)
+        hook.trainer = SimpleNamespace(storage=storage, start_iter=start_iter)
+        hook.before_train()
+        found = []
+        for step, value in enumerate(values, start=start_iter):
+            latest["segm/AP"] = (value, step)
+            hook.after_step()
+            file = tmp_path / "model_best.pth"
+            found.append(torch.load(file, weights_only=True)["best"] if file.is_file() else None)
+        return found
+
+    assert follow(0, [math.nan, 10.0, 5.0, 12.0]) == [None, 10.0, 10.0, 12.0]
+    assert follow(2, [11.0, 13.0]) == [12.0, 13.0], "resumed from a checkpoint before the 12"
+    assert follow(0, [1.0]) == [1.0], "a new training in the same folder"
+
+
+def test_a_new_training_is_not_resumed_into_the_old_one(config_file, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "work")
+    trainer = Trainer(load_config(config_file, [], work_dir=str(tmp_path / "work")))
+    assert trainer.checkpointer.get_checkpoint_file()
+    trainer.checkpointer.forget()
+    assert not trainer.checkpointer.has_checkpoint()
+
+
+def test_evaluation_of_the_last_checkpoint(config_file, trained, tmp_path):
+    cfg = load_config(config_file, [], work_dir=str(trained))
+    assert "segm/AP" in run(cfg, RunOptions(eval_only=True, resume=True))
+    cfg = load_config(config_file, [("MODEL.WEIGHTS", "")], work_dir=str(tmp_path))
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        run(cfg, RunOptions(eval_only=True))
+
+
+def test_weights_of_the_model_zoo_are_evaluated(config_file, trained, tmp_path):
+    state = torch.load(trained / "model_final.pth", weights_only=True)["model"]
+    zoo = tmp_path / "zoo.pkl"
+    content = {"model": {name: tensor.numpy() for name, tensor in state.items()}}
+    zoo.write_bytes(pickle.dumps({**content, "__author__": "Detectron2 Model Zoo"}))
+    cfg = load_config(config_file, [("MODEL.WEIGHTS", str(zoo))], work_dir=str(tmp_path / "work"))
+    found = run(cfg, RunOptions(eval_only=True))
+    options = RunOptions(eval_only=True, checkpoint=str(trained / "model_final.pth"))
+    expected = run(cfg, options)
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_files_that_number_classes_otherwise_are_noticed(config_file, tmp_path):
+    cfg = load_config(config_file)
+    register_datasets(cfg)
+    first, second = coco_sources(cfg, train=True)
+    content = json.loads(Path(first["annotation_file"]).read_text())
+    assert first["class_names"] is None
+    assert second["class_names"] == [each["name"] for each in content["categories"]]
 
 
 def test_masks_are_ranked_by_their_own_scores(config_file):

@@ -18,7 +18,7 @@ class Checkpointer(DetectionCheckpointer):
     - A file is written under another name and renamed when it is complete: a kill at any moment
       leaves the last checkpoint usable. That holds for `last_checkpoint` too, which names a file
       beside itself, so that a moved folder resumes from its own files.
-    - Files are read with `weights_only=True`.
+    - Files are read with `weights_only=True`, but for the pickles of Detectron2's model zoo.
     - Weights of MMDetection or with torchvision's names are renamed to the model's.
     """
 
@@ -48,6 +48,11 @@ class Checkpointer(DetectionCheckpointer):
         """The checkpoint to resume from, in the folder where the tag is now; "" without one."""
         tagged = super().get_checkpoint_file()
         return str(Path(self.save_dir) / Path(tagged).name) if tagged else ""
+
+    def forget(self) -> None:
+        """A new training begins: a later resume must not find the checkpoints of one before it."""
+        if self.save_dir and self.save_to_disk:
+            (Path(self.save_dir) / "last_checkpoint").unlink(missing_ok=True)
 
     def periodic_files(self) -> list[str]:
         """The checkpoints that were saved at intervals, oldest first."""

@@ -24,7 +24,7 @@ from metaheads.distributed import leave_process_group
 from metaheads.hosts.detectron2 import backbones, models  # noqa: F401 - registers our names
 from metaheads.hosts.detectron2.checkpoint import Checkpointer, write_atomically
 from metaheads.hosts.detectron2.config import add_metaheads_config
-from metaheads.hosts.detectron2.datasets import num_classes, register_datasets
+from metaheads.hosts.detectron2.datasets import listed_classes, num_classes, register_datasets
 from metaheads.hosts.detectron2.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def coco_sources(cfg: CfgNode, *, train: bool) -> list[dict[str, Any]]:
         KeyError: a name in DATASETS that is not registered; names the nearest.
     """
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST] if train else [*cfg.DATASETS.TEST]
-    sources = []
+    sources: list[dict[str, Any]] = []
+    classes = None  # of the first file: the others must number theirs alike
     for name in names:
         if name not in DatasetCatalog.list():
             nearest = difflib.get_close_matches(name, DatasetCatalog.list(), n=1)
@@ -74,11 +75,13 @@ def coco_sources(cfg: CfgNode, *, train: bool) -> list[dict[str, Any]]:
             raise KeyError(f"no data set {name!r}: enter it in DATASETS.REGISTER{hint}")
         metadata = MetadataCatalog.get(name)
         if metadata.get("json_file") and metadata.get("evaluator_type") == "coco":
+            if classes is None and sources:
+                classes = listed_classes(sources[0]["annotation_file"])
             sources.append(
                 {
                     "annotation_file": Path(metadata.json_file),
                     "image_folder": Path(metadata.image_root),
-                    "class_names": None,
+                    "class_names": classes,
                     "num_classes": num_classes(cfg),
                     "use_masks": cfg.MODEL.MASK_ON,
                 }
@@ -167,8 +170,10 @@ def _train(cfg: CfgNode, options: RunOptions) -> dict[str, Any]:
         resume_from = trainer.checkpointer.get_checkpoint_file()
     if resume_from:
         trainer.resume(str(resume_from))
-    elif options.checkpoint:
-        _load_weights(trainer.checkpointer.model, options)
+        return trainer.train()
+    trainer.checkpointer.forget()
+    if options.checkpoint:
+        _load_weights(trainer.checkpointer.model, options.checkpoint, options)
     else:
         trainer.resume_or_load(resume=False)
     return trainer.train()
@@ -176,19 +181,26 @@ def _train(cfg: CfgNode, options: RunOptions) -> dict[str, Any]:
 
 def _evaluate(cfg: CfgNode, options: RunOptions) -> dict[str, Any]:
     model = modeling.build_model(cfg)
-    if options.checkpoint:
-        _load_weights(model, options)
+    checkpointer = Checkpointer(model, cfg.OUTPUT_DIR)
+    resume_from = options.resume_from
+    if options.resume and not resume_from:
+        resume_from = checkpointer.get_checkpoint_file()
+    checkpoint = options.checkpoint or resume_from
+    if checkpoint:
+        _load_weights(model, checkpoint, options)
+    elif cfg.MODEL.WEIGHTS.endswith(".pkl"):  # of Detectron2's model zoo
+        checkpointer.load(cfg.MODEL.WEIGHTS, checkpointables=[])
     elif cfg.MODEL.WEIGHTS:
-        Checkpointer(model).load_strictly(cfg.MODEL.WEIGHTS, checkpointables=[])
+        checkpointer.load_strictly(cfg.MODEL.WEIGHTS, checkpointables=[])
     else:
-        raise ValueError("nothing to evaluate: give --checkpoint (or MODEL.WEIGHTS)")
+        raise ValueError("nothing to evaluate: give --checkpoint, --resume or MODEL.WEIGHTS")
     return Trainer.test(cfg, model)
 
 
-def _load_weights(model: torch.nn.Module, options: RunOptions) -> None:
-    state = weights.read_checkpoint(options.checkpoint, trust=options.trust_checkpoint)
+def _load_weights(model: torch.nn.Module, checkpoint: str | Path, options: RunOptions) -> None:
+    state = weights.read_checkpoint(checkpoint, trust=options.trust_checkpoint)
     coverage = weights.load_into(model, state, reinitialise_classes=options.reinitialise_classes)
-    logging.getLogger("metaheads").info(f"{options.checkpoint}: {coverage.summary()}")
+    logging.getLogger("metaheads").info(f"{checkpoint}: {coverage.summary()}")
 
 
 def _apply(cfg: CfgNode, options: RunOptions) -> CfgNode:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,11 +22,12 @@ from detectron2.engine import (
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 
+from metaheads import weights
 from metaheads.hosts.detectron2.checkpoint import Checkpointer
 from metaheads.hosts.detectron2.data import MetaheadsMapper
 from metaheads.hosts.detectron2.evaluation import InstanceEvaluator
 
-BEST_METRIC = "segm/AP"
+BEST, BEST_METRIC = "model_best", "segm/AP"
 
 
 class Trainer(DefaultTrainer):
@@ -55,12 +57,8 @@ class Trainer(DefaultTrainer):
         Raises:
             ValueError, KeyError: the checkpoint is of another model, or has nothing to resume from.
         """
-        self.iter = -1
+        weights.check_resumable(path, ("trainer",))
         self.checkpointer.load_strictly(path)
-        if self.iter < 0:
-            raise ValueError(
-                f"{path} holds only weights, nothing to resume from: begin with --checkpoint {path}"
-            )
         self.start_iter = self.iter + 1
         for hook in self._hooks:
             if isinstance(hook, hooks.PeriodicCheckpointer):
@@ -150,7 +148,7 @@ class Trainer(DefaultTrainer):
 
 
 class KeepBest(HookBase):
-    """Keeps the best weights as `model_best.pth`; remembers over a resume how good they were.
+    """Keeps the best weights as `model_best.pth`, and in it how good they are.
 
     Args:
         checkpointer: writes them; they do not become the checkpoint to resume from.
@@ -161,6 +159,14 @@ class KeepBest(HookBase):
         self._checkpointer, self._metric = checkpointer, metric
         self._best, self._seen = -math.inf, -1
 
+    def before_train(self) -> None:
+        best = Path(self._checkpointer.save_dir) / f"{BEST}.pth"
+        if self.trainer.start_iter > 0 and best.is_file():
+            # Not from the checkpoint resumed from, which may be older than the last evaluation.
+            self._best = torch.load(best, map_location="cpu", weights_only=True).get(
+                "best", -math.inf
+            )
+
     def after_step(self) -> None:
         value, iteration = self.trainer.storage.latest().get(self._metric, (-math.inf, -1))
         if iteration <= self._seen:
@@ -168,16 +174,10 @@ class KeepBest(HookBase):
         self._seen = iteration
         if value > self._best:  # NaN, when nothing was found, is not better
             self._best = value
-            self._checkpointer.save("model_best", tag=False)
+            self._checkpointer.save(BEST, tag=False, best=float(value))
 
     def after_train(self) -> None:
         self.after_step()
-
-    def state_dict(self) -> dict[str, float]:
-        return {"best": float(self._best)}
-
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        self._best = state_dict["best"]
 
 
 def _build_mapper(cfg: CfgNode, is_train: bool) -> MetaheadsMapper | None:
