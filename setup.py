@@ -40,10 +40,11 @@ setup(
         "opencv-python",
         "pycocotools",
         "pillow",
+        "tensorboard",
         "tqdm",
     ],
     extras_require={
-        "mmdet": ["mmdet==3.3.0", "mmengine>=0.10.7", "mmcv>=2.1.0,<2.2.0", "tensorboard"],
+        "mmdet": ["mmdet==3.3.0", "mmengine>=0.10.7", "mmcv>=2.1.0,<2.2.0"],
         "test": ["pytest"],
         "dev": ["ruff", "mypy", "pre-commit", "wheel"],
     },

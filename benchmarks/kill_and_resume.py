@@ -52,13 +52,15 @@ def run(words: list[str]) -> dict[str, float]:
     return metrics_of(done.stdout)
 
 
-def unfinished(work_dir: Path) -> bool:
-    """Whether a checkpoint is being written right now."""
-    return any(work_dir.glob("*.writing")) or any(work_dir.glob("*.tmp*"))
+def unfinished(work_dir: Path) -> list[Path]:
+    """The checkpoints that are being written right now, or were when a kill came."""
+    return [*work_dir.glob("*.writing"), *work_dir.glob(".*.tmp")]
 
 
 def kill_once(words: list[str], work_dir: Path, log: Path, during_write: bool, wait: float) -> bool:
     """Starts the training and kills it; True if it was killed before it had finished."""
+    for leftover in unfinished(work_dir):
+        leftover.unlink()
     with log.open("a") as output:
         process = subprocess.Popen(words, stdout=output, stderr=output)
         start = time.monotonic()

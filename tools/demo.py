@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """`metaheads demo`; --help lists the options."""
 
 import sys

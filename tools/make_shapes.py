@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """`metaheads make-shapes`; --help lists the options."""
 
 import sys

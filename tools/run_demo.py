@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """`metaheads quickstart`; --help lists the options."""
 
 import sys

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """`metaheads train`; --help lists the options."""
 
 import sys

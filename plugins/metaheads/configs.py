@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import re
 from pathlib import Path
 
 HOSTS = ("mmdet", "detectron2")
 _SUFFIX = {"mmdet": ".py", "detectron2": ".yaml"}
+_NAMES = {"mmdet": "MMDetection", "detectron2": "Detectron2"}
+_GUIDES = {
+    "mmdet": "https://mmdetection.readthedocs.io/en/latest/get_started.html",
+    "detectron2": "https://detectron2.readthedocs.io/en/latest/tutorials/install.html",
+}
 
 
 def config_root() -> Path:
@@ -26,8 +32,21 @@ def installed_hosts() -> list[str]:
     return [host for host in HOSTS if importlib.util.find_spec(host) is not None]
 
 
+def check_installed(host: str) -> None:
+    """Refuses a host that is not installed.
+
+    Raises:
+        ValueError: says how to install it.
+    """
+    if host not in installed_hosts():
+        raise ValueError(
+            f"{_NAMES[host]} is not installed in this environment: see `metaheads doctor` and "
+            f"{_GUIDES[host]}"
+        )
+
+
 def find_config(name: str, host: str | None = None) -> tuple[Path, str]:
-    """A config and its host.
+    """A config and its host, which is installed.
 
     Args:
         name: a path, or the name of one of our configs ("yolact/yolact_r50_550_coco").
@@ -35,12 +54,16 @@ def find_config(name: str, host: str | None = None) -> tuple[Path, str]:
 
     Raises:
         FileNotFoundError: neither a file nor one of our configs; names the nearest.
-        ValueError: the host cannot be told.
+        ValueError: the host cannot be told, or is not installed.
     """
     path = Path(name)
     if path.is_file():
-        return path, host or _host_of(path)
-    hosts = [host] if host else installed_hosts()
+        host = host or _host_of(path)
+        check_installed(host)
+        return path, host
+    hosts = [host] if host else installed_hosts() or [*HOSTS]
+    for each in hosts:
+        check_installed(each)
     named = {h: config_root() / h / f"{path.with_suffix('')}{_SUFFIX[h]}" for h in hosts}
     if path.suffix in _SUFFIX.values():
         named = {h: found for h, found in named.items() if found.suffix == path.suffix}
@@ -77,7 +100,8 @@ def _host_of(path: Path) -> str:
         return "detectron2"
     if path.suffix == ".py":
         text = path.read_text(encoding="utf-8")
-        return "detectron2" if "LazyCall" in text or "import detectron2" in text else "mmdet"
+        lazy = re.search(r"^\s*(?:from|import) detectron2\b", text, re.MULTILINE)
+        return "detectron2" if lazy else "mmdet"
     raise ValueError(
         f"{path}: a config ends in .yaml (Detectron2) or .py; say which host with --host"
     )

@@ -36,8 +36,7 @@ def check_finite(
     raise FloatingPointError(
         f"training stopped, because {broken}. The images of this batch, with their boxes "
         f"(x1, y1, x2, y2 in pixels of the network input):\n{batch}\nLook at these annotations; if "
-        f"they are right, lower the learning rate or clip the gradients. The last checkpoint is "
-        f"unharmed."
+        f"they are right, lower the learning rate or clip the gradients. The last checkpoint stays."
     )
 
 

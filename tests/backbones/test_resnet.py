@@ -156,3 +156,9 @@ def test_options_pass_the_hosts_check():
     assert check_options(DeformableResNet, {"dcn_blocks": [0, 4, 6, 3]}) == {
         "dcn_blocks": (0, 4, 6, 3)
     }
+
+
+def test_stages_that_nobody_asked_for_are_not_there():
+    backbone = DeformableResNet(depth=18, out_stages=(0, 1), dcn_blocks=(0, 1, 1, 1))
+    sum(f.sum() for f in backbone(torch.rand(1, 3, 32, 32))).backward()
+    assert all(p.grad is not None for p in backbone.parameters()), "DDP refuses the others"

@@ -238,6 +238,17 @@ def test_malformed_segmentation(coco, segmentation, fault):
     assert "malformed segmentation: 2 (" in message and fault in message
 
 
+def test_missing_crowd_flag(coco):
+    del coco.data["annotations"][2]["iscrowd"]
+    with pytest.raises(DatasetError, match='without "iscrowd": 3; add'):
+        coco.check()
+
+
+def test_an_object_without_area_needs_no_polygon_with_area(coco):
+    coco.data["annotations"][1].update(bbox=[5, 5, 0, 0], area=0, segmentation=[[5, 5, 5, 5]])
+    assert any("without area: annotation 2" in warning for warning in coco.check().warnings)
+
+
 def test_rle_of_every_kind_passes(coco):
     mask = np.zeros((24, 32), np.uint8, order="F")
     mask[3:9, 4:11] = 1

@@ -86,6 +86,8 @@ def test_schedules_are_equal(name):
     assert bool(clipped) == theirs.SOLVER.CLIP_GRADIENTS.ENABLED
     if clipped:
         assert clipped.max_norm == theirs.SOLVER.CLIP_GRADIENTS.CLIP_VALUE
+    assert optimizer.get("momentum", theirs.SOLVER.MOMENTUM) == theirs.SOLVER.MOMENTUM
+    assert ours.param_scheduler[0].end - 1 == theirs.SOLVER.WARMUP_ITERS
     if "milestones" in ours.param_scheduler[1]:
         steps = list(theirs.SOLVER.STEPS)
         assert ours.param_scheduler[1].milestones == steps

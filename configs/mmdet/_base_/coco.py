@@ -1,5 +1,4 @@
-# COCO 2017 in MMDetection's usual place, augmented as the authors of YOLACT do; `size` is set by a
-# config.
+# COCO 2017 in MMDetection's usual place, augmented as the authors of YOLACT do, at 550 pixels.
 data_root = "data/coco/"
 size = (550, 550)
 mean_rgb = (123.68, 116.78, 103.94)

@@ -31,7 +31,7 @@ class Darknet53(nn.Module):
             raise ValueError(f"out_stages must name some of the stages 0 to 4, got {out_stages}")
         self.preconv = _conv(3, 32, 3)
         self.layers = nn.ModuleList()
-        for index, blocks in enumerate(BLOCKS):
+        for index, blocks in enumerate(BLOCKS[: max(out_stages) + 1]):
             width = 32 * 2**index
             residuals = [_Residual(2 * width, width) for _ in range(blocks)]
             self.layers.append(nn.Sequential(_conv(width, 2 * width, 3, stride=2), *residuals))
@@ -47,7 +47,7 @@ class Darknet53(nn.Module):
         """(B, 3, H, W) images -> (B, channels, h, w) per stage of `out_stages`, finest first."""
         x = self.preconv(images)
         features = []
-        for index, stage in enumerate(self.layers[: self.out_stages[-1] + 1]):
+        for index, stage in enumerate(self.layers):
             x = stage(x)
             if index in self.out_stages:
                 features.append(x)

@@ -56,11 +56,10 @@ class DeformableResNet(nn.Module):
         self.conv1: nn.Module = net.conv1
         self.bn1: nn.Module = net.bn1
         self.relu, self.maxpool = net.relu, net.maxpool
-        self.layer1: nn.Sequential = net.layer1
-        self.layer2: nn.Sequential = net.layer2
-        self.layer3: nn.Sequential = net.layer3
-        self.layer4: nn.Sequential = net.layer4
-        for stage, allowed in zip(self._stages(), dcn_blocks, strict=True):
+        self.num_stages = max(out_stages) + 1
+        for name in self._stage_names():
+            setattr(self, name, getattr(net, name))
+        for stage, allowed in zip(self._stages(), dcn_blocks, strict=False):
             _make_deformable(stage, allowed, dcn_interval)
         self.out_stages = tuple(sorted(out_stages))
         self.norm_eval, self.freeze_at = norm_eval, freeze_at
@@ -73,7 +72,7 @@ class DeformableResNet(nn.Module):
         """(B, 3, H, W) normalised images -> (B, channels, h, w) per stage of `out_stages`."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         features = []
-        for index, stage in enumerate(self._stages()[: self.out_stages[-1] + 1]):
+        for index, stage in enumerate(self._stages()):
             x = stage(x)
             if index in self.out_stages:
                 features.append(x)
@@ -91,7 +90,10 @@ class DeformableResNet(nn.Module):
         return self
 
     def _stages(self) -> list[nn.Sequential]:
-        return [self.layer1, self.layer2, self.layer3, self.layer4]
+        return [getattr(self, name) for name in self._stage_names()]
+
+    def _stage_names(self) -> list[str]:
+        return [f"layer{number}" for number in range(1, self.num_stages + 1)]
 
     def _frozen(self) -> list[nn.Module]:
         stem = [self.conv1, self.bn1] if self.freeze_at else []

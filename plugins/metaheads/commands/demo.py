@@ -46,13 +46,14 @@ def run(args: argparse.Namespace) -> int:
     )
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
+    names = unique_names(images)
     results: list[dict[str, Any]] = []
     for image_id, path in enumerate(tqdm(images, unit="image"), start=1):
         image = as_rgb(path)
         found = model.predict(image)
         results += to_coco(found, image_id, str(path))
         drawn = draw_detections(image, found, model.class_names, threshold=args.threshold)
-        cv2.imwrite(str(output / f"{path.stem}.png"), np.ascontiguousarray(drawn[..., ::-1]))
+        cv2.imwrite(str(output / f"{names[path]}.png"), np.ascontiguousarray(drawn[..., ::-1]))
     (output / "results.json").write_text(json.dumps(results))
     sys.stdout.write(f"{len(images)} images, {len(results)} detections -> {output}\n")
     return 0
@@ -76,6 +77,16 @@ def find_images(inputs: list[str]) -> list[Path]:
         else:
             raise FileNotFoundError(f"no image or folder {path}")
     return images
+
+
+def unique_names(paths: list[Path]) -> dict[Path, str]:
+    """A name for the picture of each image: its stem, with its folder and suffix where needed."""
+    spelled = [lambda p: p.stem, lambda p: p.name, lambda p: "_".join(p.absolute().parts[1:])]
+    names = {}
+    for path in paths:
+        fits = (s for s in spelled if sum(s(other) == s(path) for other in paths) == 1)
+        names[path] = next(fits, spelled[-1])(path)
+    return names
 
 
 def to_coco(found: Detections, image_id: int, file_name: str) -> list[dict[str, Any]]:

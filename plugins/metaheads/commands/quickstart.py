@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from metaheads.api import Model, as_rgb, load
 from metaheads.commands.train import RunOptions, train
-from metaheads.configs import HOSTS, config_root
+from metaheads.configs import HOSTS, check_installed, config_root
 from metaheads.datasets.shapes import make_shapes
 from metaheads.visualization import draw_detections, draw_objects, grid, side_by_side
 
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    check_installed(args.host)
     data = Path(os.environ.setdefault("METAHEADS_DATA", "data")) / "shapes"
     work_dir = Path(args.work_dir or f"work_dirs/demo_{args.host}")
     sys.stdout.write(f"[1/3] writing {NUM_TRAIN + NUM_VAL} small scenes to {data}\n")

@@ -28,6 +28,7 @@ _REQUIRED: dict[str, dict[str, Any]] = {
     "categories": {"id": _ID, "name": str},
 }
 _EXIF_ORIENTATION = 0x0112
+_NO_AREA = "no polygon has three points"
 
 
 class DatasetError(ValueError):
@@ -96,6 +97,7 @@ def check_coco(
     used = {annotation["category_id"] for annotation in data["annotations"]}
     categories = data["categories"]
     faults = [
+        *find_missing_crowd_flags(data["annotations"]),
         *find_class_differences(categories, used, class_names, num_classes),
         *find_malformed_boxes(data["annotations"]),
         *(find_malformed_masks(data) if use_masks else ()),
@@ -227,6 +229,13 @@ def find_class_differences(
         )
 
 
+def find_missing_crowd_flags(annotations: list[dict[str, Any]]) -> Iterator[str]:
+    """pycocotools reads `iscrowd` of every object, but only when the evaluation begins."""
+    without = [str(each["id"]) for each in annotations if each.get("iscrowd") not in (0, 1)]
+    if without:
+        yield f'annotations without "iscrowd": {_these(without)}; add "iscrowd": 0 (or 1)'
+
+
 def find_malformed_boxes(annotations: list[dict[str, Any]]) -> Iterator[str]:
     broken = [
         f"{annotation['id']} ({annotation['bbox']!r})"
@@ -245,11 +254,11 @@ def find_malformed_masks(data: dict[str, Any]) -> Iterator[str]:
     missing, broken = [], []
     for annotation in data["annotations"]:
         segmentation = annotation.get("segmentation")
-        if not segmentation:
+        if not segmentation:  # also of objects without area: pycocotools stumbles over it
             missing.append(str(annotation["id"]))
             continue
         fault = mask_fault(segmentation, sizes[annotation["image_id"]])
-        if fault:
+        if fault and not (fault == _NO_AREA and _has_no_area(annotation)):
             broken.append(f"{annotation['id']} ({fault})")
     if missing:
         yield (
@@ -260,6 +269,11 @@ def find_malformed_masks(data: dict[str, Any]) -> Iterator[str]:
         yield f"annotations with a malformed segmentation: {_these(broken)}; correct or remove them"
 
 
+def _has_no_area(annotation: dict[str, Any]) -> bool:
+    box = annotation["bbox"]
+    return _are_numbers(box) and len(box) == 4 and min(box[2:]) <= 0
+
+
 def mask_fault(segmentation: Any, size: list[int]) -> str | None:
     """What is wrong with polygons or an RLE, if anything; `size` of the image: [height, width]."""
     if isinstance(segmentation, list):
@@ -268,7 +282,7 @@ def mask_fault(segmentation: Any, size: list[int]) -> str | None:
         if any(len(polygon) % 2 for polygon in segmentation):
             return "a polygon with an odd number of coordinates"
         if all(len(polygon) < 6 for polygon in segmentation):
-            return "no polygon has three points"
+            return _NO_AREA
         return None
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
         return "neither polygons nor an RLE with size and counts"
@@ -399,7 +413,7 @@ def notice_short_polygons(annotations: list[dict[str, Any]]) -> Iterator[str]:
     short = [
         f"annotation {annotation['id']}"
         for annotation in annotations
-        if isinstance(annotation["segmentation"], list)
+        if isinstance(annotation.get("segmentation"), list)
         and any(len(polygon) < 6 for polygon in annotation["segmentation"])
     ]
     if short:

@@ -1,8 +1,12 @@
 """The authors' YOLACT and YOLACT++ checkpoints (dbolya/yolact) -> ours.
 
-`convert(read_checkpoint("yolact_base_54_800000.pth"))` gives the state dict of a module with
-`backbone` (our DeformableResNet, Darknet53, or any ResNet by `to_host`) and `core` (Yolact). No
-number changes.
+A file for `--checkpoint` and `load`, in either host:
+
+    state, coverage = convert(read_checkpoint("yolact_base_54_800000.pth"))
+    torch.save(state, "yolact_base.pth")
+
+The state dict is that of a module with `backbone` (our DeformableResNet, Darknet53, or any ResNet
+by `to_host`) and `core` (Yolact). No number changes.
 """
 
 from __future__ import annotations
