@@ -2,6 +2,7 @@
 points."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -248,6 +249,20 @@ def test_resume_refuses_what_does_not_fit(trained, tmp_path, capsys, remove, opt
     flags += ["--no-data-check", "--resume-from", str(tmp_path / "other.pth")]
     assert main(["train", *flags, "--cfg-options", *QUICK, *options]) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_older_checkpoints_of_ones_own_are_resumed_on_demand(trained, tmp_path, capsys):
+    """As MMEngine's plain runner writes them, with a class inside."""
+    content = torch.load(trained / "iter_4.pth", weights_only=True)
+    content["message_hub"]["log_scalars"]["train/loss"] = HistoryBuffer([1.0] * 4, [1] * 4)
+    torch.save(content, tmp_path / "older.pth")
+    flags = ["--config-file", SMALL, "--host", "mmdet", "--work-dir", str(tmp_path / "work")]
+    flags += ["--no-data-check", "--resume-from", str(tmp_path / "older.pth")]
+    options = ["--cfg-options", *QUICK, "train_cfg.max_iters=5"]
+    assert main(["train", *flags, *options]) == 2
+    assert "--trust-checkpoint" in capsys.readouterr().err
+    assert main(["train", *flags, "--trust-checkpoint", *options]) == 0
+    assert "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
 def test_resume_at_the_end_evaluates(trained, tmp_path, capsys):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,7 +205,8 @@ def _run(cfg: Config, options: RunOptions) -> dict[str, float]:
     else:
         if not cfg.resume and is_main_process():
             forget_checkpoints(cfg.work_dir)
-        runner.train()
+        with _reading(trust=options.trust_checkpoint):
+            runner.train()
         if not kept.metrics and runner.val_loop is not None:
             runner.val_loop.run()  # resumed from its last iteration: a kill came before this
     if not is_main_process():
@@ -220,9 +223,20 @@ def _set_resume(cfg: Config, checkpoint: str, trust: bool) -> None:
     """
     weights.check_resumable(checkpoint, _RESUMABLE, trust=trust)
     cfg.resume, cfg.load_from = True, checkpoint
-    # How MMEngine reads it then: torch before 2.6 would run code by default.
+
+
+@contextlib.contextmanager
+def _reading(*, trust: bool) -> Iterator[None]:
+    """How MMEngine, which leaves it to torch, reads checkpoints: before 2.6 they could run code."""
     rule = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" if trust else "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(rule)
     os.environ[rule] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[rule]
+        if before is not None:
+            os.environ[rule] = before
 
 
 def _apply(cfg: Config, options: RunOptions) -> None:
