@@ -39,7 +39,15 @@ class HostedModel:
 def build(
     path: Path, checkpoint: str | Path | None, device: str, trust_checkpoint: bool
 ) -> HostedModel:
-    """The model of a config with a checkpoint of either host, in evaluation mode."""
+    """The model of a config with a checkpoint of either host, in evaluation mode.
+
+    Raises:
+        ValueError: a LazyConfig, which does not say how an image becomes the model's input.
+    """
+    if path.suffix == ".py":
+        raise ValueError(
+            f"{path} is a LazyConfig; prediction needs one of Detectron2's .yaml configs"
+        )
     cfg = load_config(path, [("MODEL.DEVICE", device)])
     if checkpoint is None:
         cfg.MODEL.WEIGHTS = ""

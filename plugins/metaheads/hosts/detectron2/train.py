@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import difflib
 import json
 import logging
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from detectron2 import modeling
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode, get_cfg, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_setup, launch
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
 
 from metaheads import weights
 from metaheads.distributed import leave_process_group
@@ -25,28 +27,28 @@ from metaheads.hosts.detectron2 import backbones, models  # noqa: F401 - registe
 from metaheads.hosts.detectron2.checkpoint import Checkpointer, write_atomically
 from metaheads.hosts.detectron2.config import add_metaheads_config
 from metaheads.hosts.detectron2.datasets import listed_classes, num_classes, register_datasets
+from metaheads.hosts.detectron2.lazy import LazyTrainer, evaluate, load_lazy_config
 from metaheads.hosts.detectron2.trainer import Trainer
 
 if TYPE_CHECKING:
     from metaheads.commands.train import RunOptions
 
 
+Cfg = CfgNode | DictConfig
+
+
 def load_config(
     path: str | Path, overrides: list[tuple[str, str]] | None = None, *, work_dir: str | None = None
-) -> CfgNode:
-    """Detectron2's defaults, ours, the file and the user's options.
+) -> Cfg:
+    """Detectron2's defaults, ours, the file and the user's options; of a .py the LazyConfig.
 
-    OUTPUT_DIR is what the user or the file says, or else work_dirs/<name of the file>.
+    The output folder is what the user or the file says, or else work_dirs/<name of the file>.
 
     Raises:
         KeyError, TypeError: an option that does not exist or of a wrong type; names the nearest.
-        ValueError: a LazyConfig, which Detectron2's own script runs.
     """
     if Path(path).suffix == ".py":
-        raise ValueError(
-            f"{path} is a LazyConfig: run it with Detectron2's tools/lazyconfig_train_net.py (our "
-            f"classes build in it after `import metaheads.hosts.detectron2`), or give a .yaml"
-        )
+        return load_lazy_config(path, overrides or [], work_dir)
     cfg = get_cfg()
     add_metaheads_config(cfg)
     default = cfg.OUTPUT_DIR
@@ -59,12 +61,14 @@ def load_config(
     return cfg
 
 
-def coco_sources(cfg: CfgNode, *, train: bool) -> list[dict[str, Any]]:
-    """The COCO data sets of a config, as arguments of `check_coco`.
+def coco_sources(cfg: Cfg, *, train: bool) -> list[dict[str, Any]]:
+    """The COCO data sets of a config, as arguments of `check_coco`; none of a LazyConfig.
 
     Raises:
         KeyError: a name in DATASETS that is not registered; names the nearest.
     """
+    if isinstance(cfg, DictConfig):
+        return []  # its data loader is what its author wrote
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST] if train else [*cfg.DATASETS.TEST]
     sources: list[dict[str, Any]] = []
     classes = None  # of the first file: the others must number theirs alike
@@ -95,7 +99,7 @@ def last_checkpoint(work_dir: Path) -> Path | None:
     return Path(work_dir) / Path(tag.read_text().strip()).name if tag.is_file() else None
 
 
-def run(cfg: CfgNode, options: RunOptions) -> dict[str, float]:
+def run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
     """Trains or evaluates, in as many processes as asked for.
 
     Returns:
@@ -133,7 +137,7 @@ def build_model(
     return model.eval()
 
 
-def _run_under_torchrun(cfg: CfgNode, options: RunOptions) -> dict[str, float]:
+def _run_under_torchrun(cfg: Cfg, options: RunOptions) -> dict[str, float]:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -142,19 +146,20 @@ def _run_under_torchrun(cfg: CfgNode, options: RunOptions) -> dict[str, float]:
     return _run_and_leave(cfg, options)
 
 
-def _run_and_leave(cfg: CfgNode, options: RunOptions) -> dict[str, float]:
+def _run_and_leave(cfg: Cfg, options: RunOptions) -> dict[str, float]:
     metrics = _run(cfg, options)
     leave_process_group()
     return metrics
 
 
-def _run(cfg: CfgNode, options: RunOptions) -> dict[str, float]:
+def _run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
     if not torch.cuda.is_available():  # processes on one machine share its cores
         torch.set_num_threads(max(torch.get_num_threads() // comm.get_local_size(), 1))
-    register_datasets(cfg)  # a spawned process has its own catalog
+    if isinstance(cfg, CfgNode):
+        register_datasets(cfg)  # a spawned process has its own catalog
     cfg = _apply(cfg, options)
     default_setup(cfg, argparse.Namespace(eval_only=options.eval_only))
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="metaheads")
+    setup_logger(_output_dir(cfg), distributed_rank=comm.get_rank(), name="metaheads")
     results = _evaluate(cfg, options) if options.eval_only else _train(cfg, options)
     if not comm.is_main_process():
         return {}
@@ -163,8 +168,9 @@ def _run(cfg: CfgNode, options: RunOptions) -> dict[str, float]:
     return metrics
 
 
-def _train(cfg: CfgNode, options: RunOptions) -> dict[str, Any]:
-    trainer = Trainer(cfg)
+def _train(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
+    is_lazy = isinstance(cfg, DictConfig)
+    trainer = LazyTrainer(cfg) if is_lazy else Trainer(cfg)
     resume_from = options.resume_from
     if options.resume and not resume_from:
         resume_from = trainer.checkpointer.get_checkpoint_file()
@@ -175,26 +181,32 @@ def _train(cfg: CfgNode, options: RunOptions) -> dict[str, Any]:
     if options.checkpoint:
         _load_weights(trainer.checkpointer.model, options.checkpoint, options)
     else:
-        trainer.resume_or_load(resume=False)
+        trainer.checkpointer.load(_weights(cfg), checkpointables=[])
     return trainer.train()
 
 
-def _evaluate(cfg: CfgNode, options: RunOptions) -> dict[str, Any]:
-    model = modeling.build_model(cfg)
-    checkpointer = Checkpointer(model, cfg.OUTPUT_DIR)
+def _evaluate(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
+    if isinstance(cfg, DictConfig):
+        model = instantiate(cfg.model).to(cfg.train.device)
+    else:
+        model = modeling.build_model(cfg)
+    checkpointer = Checkpointer(model, _output_dir(cfg))
     resume_from = options.resume_from
     if options.resume and not resume_from:
         resume_from = checkpointer.get_checkpoint_file()
     checkpoint = options.checkpoint or resume_from
     if checkpoint:
         _load_weights(model, checkpoint, options)
-    elif cfg.MODEL.WEIGHTS.endswith(".pkl"):  # of Detectron2's model zoo
-        checkpointer.load(cfg.MODEL.WEIGHTS, checkpointables=[])
-    elif cfg.MODEL.WEIGHTS:
-        checkpointer.load_strictly(cfg.MODEL.WEIGHTS, checkpointables=[])
+    elif _weights(cfg).endswith(".pkl"):  # of Detectron2's model zoo
+        checkpointer.load(_weights(cfg), checkpointables=[])
+    elif _weights(cfg):
+        checkpointer.load_strictly(_weights(cfg), checkpointables=[])
     else:
-        raise ValueError("nothing to evaluate: give --checkpoint, --resume or MODEL.WEIGHTS")
-    return Trainer.test(cfg, model)
+        raise ValueError(
+            "nothing to evaluate: give --checkpoint, --resume or MODEL.WEIGHTS "
+            "(LazyConfig: train.init_checkpoint)"
+        )
+    return evaluate(cfg, model) if isinstance(cfg, DictConfig) else Trainer.test(cfg, model)
 
 
 def _load_weights(model: torch.nn.Module, checkpoint: str | Path, options: RunOptions) -> None:
@@ -203,16 +215,22 @@ def _load_weights(model: torch.nn.Module, checkpoint: str | Path, options: RunOp
     logging.getLogger("metaheads").info(f"{checkpoint}: {coverage.summary()}")
 
 
-def _apply(cfg: CfgNode, options: RunOptions) -> CfgNode:
+def _apply(cfg: Cfg, options: RunOptions) -> Cfg:
     """Flags that are options of Detectron2's config."""
+    if options.amp and not torch.cuda.is_available():
+        raise ValueError("--amp: Detectron2 trains in mixed precision on GPUs only; leave it out")
+    if isinstance(cfg, DictConfig):
+        if options.auto_scale_lr:
+            raise ValueError(
+                "--auto-scale-lr: a LazyConfig does not say for which batch its rate is"
+            )
+        cfg = copy.deepcopy(cfg)
+        if options.amp:
+            cfg.train.amp = {"enabled": True}
+        return cfg
     cfg = cfg.clone()
     cfg.defrost()
-    if options.amp:
-        if not torch.cuda.is_available():
-            raise ValueError(
-                "--amp: Detectron2 trains in mixed precision on GPUs only; leave it out"
-            )
-        cfg.SOLVER.AMP.ENABLED = True
+    cfg.SOLVER.AMP.ENABLED |= options.amp
     if options.auto_scale_lr:
         reference = cfg.SOLVER.REFERENCE_BATCH_SIZE
         if reference < 1:
@@ -225,5 +243,15 @@ def _apply(cfg: CfgNode, options: RunOptions) -> CfgNode:
     return cfg
 
 
-def _results_file(cfg: CfgNode) -> Path:
-    return Path(cfg.OUTPUT_DIR) / "results.json"
+def _results_file(cfg: Cfg) -> Path:
+    return Path(_output_dir(cfg)) / "results.json"
+
+
+def _output_dir(cfg: Cfg) -> str:
+    return cfg.train.output_dir if isinstance(cfg, DictConfig) else cfg.OUTPUT_DIR
+
+
+def _weights(cfg: Cfg) -> str:
+    if isinstance(cfg, DictConfig):
+        return cfg.train.get("init_checkpoint", "")
+    return cfg.MODEL.WEIGHTS

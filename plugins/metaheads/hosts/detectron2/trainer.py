@@ -40,9 +40,7 @@ class Trainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         loader = self.build_train_loader(cfg)
-        on_gpu = next(model.parameters()).is_cuda
-        devices = [comm.get_local_rank()] if on_gpu else None
-        model = create_ddp_model(model, broadcast_buffers=False, device_ids=devices)
+        model = distribute(model, broadcast_buffers=False)
         trainer = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self._trainer = trainer(model, loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
@@ -71,13 +69,8 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators: Any = None) -> dict[str, Any]:
-        """As DefaultTrainer's, with the same model in every process.
-
-        Each process has batch statistics of its own; the first one's are those in the checkpoint.
-        """
-        if comm.get_world_size() > 1:
-            for buffer in model.buffers():
-                torch.distributed.broadcast(buffer, 0)
+        """As DefaultTrainer's, with the same model in every process."""
+        equalise_buffers(model)
         return super().test(cfg, model, evaluators)
 
     def build_hooks(self) -> list[HookBase]:
@@ -145,6 +138,23 @@ class Trainer(DefaultTrainer):
         if len(cfg.DATASETS.TEST) > 1:
             folder = f"{folder}/{dataset_name}"
         return InstanceEvaluator(dataset_name, tasks, output_dir=folder)
+
+
+def distribute(model: torch.nn.Module, **options: Any) -> torch.nn.Module:
+    """Detectron2's create_ddp_model, which gives a GPU also to a model on the CPU."""
+    on_gpu = next(model.parameters()).is_cuda
+    devices = [comm.get_local_rank()] if on_gpu else None
+    return create_ddp_model(model, device_ids=devices, **options)
+
+
+def equalise_buffers(model: torch.nn.Module) -> None:
+    """Gives every process the first one's buffers, which are those that are saved.
+
+    Each has batch statistics of its own.
+    """
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 class KeepBest(HookBase):

@@ -1,0 +1,95 @@
+"""Detectron2's LazyConfigs: Python files that describe objects, built by `instantiate`.
+
+They have what Detectron2's own script for them expects: `model`, `dataloader.train`, `.test` and
+`.evaluator`, `optimizer`, `lr_multiplier`, and `train` as in its `common/train.py`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.engine import AMPTrainer, SimpleTrainer, TrainerBase, hooks
+from detectron2.engine.defaults import default_writers
+from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.utils import comm
+from omegaconf import DictConfig
+
+from metaheads.hosts.detectron2.checkpoint import Checkpointer
+from metaheads.hosts.detectron2.trainer import (
+    BEST_METRIC,
+    KeepBest,
+    Trainer,
+    distribute,
+    equalise_buffers,
+)
+
+_SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
+
+
+def load_lazy_config(
+    path: str | Path, overrides: list[tuple[str, str]], work_dir: str | None
+) -> DictConfig:
+    """The config with the user's options; its output folder as for a YAML config.
+
+    Raises:
+        KeyError: it lacks a section that a training needs.
+    """
+    cfg = LazyConfig.load(str(path))
+    absent = [name for name in _SECTIONS if name not in cfg]
+    if absent:
+        raise KeyError(f"{path} has no {', '.join(absent)}: a LazyConfig to train has them")
+    cfg = LazyConfig.apply_overrides(cfg, [f"{key}={value}" for key, value in overrides])
+    if work_dir:
+        cfg.train.output_dir = work_dir
+    elif cfg.train.get("output_dir", "./output") == "./output":
+        cfg.train.output_dir = str(Path("work_dirs") / Path(path).stem)
+    return cfg
+
+
+class LazyTrainer(Trainer):
+    """Our trainer, made from a LazyConfig."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        TrainerBase.__init__(self)
+        model = instantiate(cfg.model).to(cfg.train.device)
+        cfg.optimizer.params.model = model
+        optimizer = instantiate(cfg.optimizer)
+        loader = instantiate(cfg.dataloader.train)
+        ddp_model = distribute(model, **cfg.train.get("ddp", {}))
+        is_mixed = cfg.train.get("amp", {}).get("enabled", False)
+        self._trainer = (AMPTrainer if is_mixed else SimpleTrainer)(ddp_model, loader, optimizer)
+        self.checkpointer = Checkpointer(model, cfg.train.output_dir, trainer=weakref.proxy(self))
+        self.start_iter, self.max_iter = 0, cfg.train.max_iter
+        self.cfg = get_cfg()  # DefaultTrainer asks it for expected results; there are none
+        found = [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+            hooks.EvalHook(cfg.train.eval_period, lambda: self._evaluate(cfg, ddp_model)),
+        ]
+        if comm.is_main_process():
+            writers = default_writers(cfg.train.output_dir, self.max_iter)
+            saver = hooks.PeriodicCheckpointer(self.checkpointer, **cfg.train.checkpointer)
+            found.insert(2, saver)  # before the evaluation, which may take long
+            found.append(KeepBest(self.checkpointer, BEST_METRIC))
+            found.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
+        self.register_hooks(found)
+
+    def _evaluate(self, cfg: DictConfig, model: torch.nn.Module) -> dict[str, Any]:
+        self._last_eval_results = evaluate(cfg, model)
+        return self._last_eval_results
+
+
+def evaluate(cfg: DictConfig, model: torch.nn.Module) -> dict[str, Any]:
+    """The results of the config's evaluator; empty without one, and but in the first process."""
+    if "evaluator" not in cfg.dataloader:
+        return {}
+    equalise_buffers(model)
+    loader, evaluator = instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+    results = inference_on_dataset(model, loader, evaluator)
+    if comm.is_main_process():
+        print_csv_format(results)
+    return results or {}
