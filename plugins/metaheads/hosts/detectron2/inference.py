@@ -46,7 +46,7 @@ def build(
     """
     if path.suffix == ".py":
         raise ValueError(
-            f"{path} is a LazyConfig; prediction needs one of Detectron2's .yaml configs"
+            f"{path} is a LazyConfig; prediction needs a .yaml config"
         )
     cfg = load_config(path, [("MODEL.DEVICE", device)])
     if checkpoint is None:
