@@ -56,8 +56,8 @@ model = dict(
     ),
 )
 
-max_iters = 1200
-train_cfg = dict(max_iters=max_iters, val_interval=400)
+max_iters = 900
+train_cfg = dict(max_iters=max_iters, val_interval=300)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=31),
     dict(

@@ -56,6 +56,22 @@ def test_every_config_builds(name):
     assert sum(p.numel() for p in model.parameters()) > 1e6
 
 
+def test_every_registered_name_builds():
+    core = dict(in_channels=[64, 128], strides=[4, 8], num_extra_levels=3)
+    backbone = dict(type="ResNet", depth=18, out_indices=(0, 1))
+    options = {
+        "Yolact": dict(backbone=backbone, core=core),
+        "YolactFPN": dict(in_channels=[64, 128], out_channels=32, num_extra_levels=1),
+        "DeformableResNet": dict(depth=18, dcn_blocks=(0, 1, 1, 1)),
+        "Darknet53": {},
+    }
+    assert set(MODELS.module_dict) == set(options)
+    built = {n: MODELS.build({"type": f"metaheads.{n}", **o}) for n, o in options.items()}
+    features = [torch.rand(1, 64, 16, 16), torch.rand(1, 128, 8, 8)]
+    levels = built["YolactFPN"](features)
+    assert [level.shape[1:] for level in levels] == [(32, 16, 16), (32, 8, 8), (32, 4, 4)]
+
+
 def test_our_names_do_not_shadow_the_hosts():
     assert MODELS.get("metaheads.Yolact").__module__ == "metaheads.hosts.mmdet.models"
     assert MODELS.get("mmdet.YOLACT").__module__.startswith("mmdet.")
