@@ -41,6 +41,11 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Tenso
         ValueError: no such file, a broken one, one that needs arbitrary code, one without weights,
             or a Detectron2 pickle; the message says what to do.
     """
+    return weights_in(path, read_content(path, trust=trust))
+
+
+def read_content(path: str | Path, *, trust: bool = False) -> Any:
+    """All that a checkpoint holds; arguments and errors as in `read_checkpoint`."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no checkpoint {path}: there is no such file; check the path")
@@ -49,7 +54,7 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Tenso
             f"{path} is a pickle of Detectron2's model zoo: Detectron2 itself loads it, "
             "set MODEL.WEIGHTS to it"
         )
-    return _weights(path, _load(path, trust))
+    return _load(path, trust)
 
 
 def check_resumable(path: str | Path, needed: tuple[str, ...], *, trust: bool = False) -> None:
@@ -62,8 +67,8 @@ def check_resumable(path: str | Path, needed: tuple[str, ...], *, trust: bool = 
     Raises:
         ValueError: as `read_checkpoint`, or entries are not there.
     """
-    read_checkpoint(path, trust=trust)
-    content = _load(Path(path), trust)
+    content = read_content(path, trust=trust)
+    weights_in(path, content)
     absent = [name for name in needed if name not in content]
     if absent:
         raise ValueError(
@@ -92,8 +97,12 @@ def _load(path: Path, trust: bool) -> Any:
         ) from error
 
 
-def _weights(path: Path, content: Any) -> dict[str, Tensor]:
-    """The state dict in what a file holds: MMEngine's, Detectron2's, or the content itself."""
+def weights_in(path: str | Path, content: Any) -> dict[str, Tensor]:
+    """The state dict in what a file holds: MMEngine's, Detectron2's, or the content itself.
+
+    Raises:
+        ValueError: there is none; names the file.
+    """
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

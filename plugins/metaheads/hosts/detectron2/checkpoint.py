@@ -10,6 +10,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from metaheads import weights
+from metaheads.weights.files import read_content, weights_in
 
 
 class Checkpointer(DetectionCheckpointer):
@@ -75,10 +76,10 @@ class Checkpointer(DetectionCheckpointer):
         return None
 
     def _torch_load(self, f: str) -> dict[str, Any]:
-        state = weights.read_checkpoint(f)
-        loaded = torch.load(f, map_location="cpu", weights_only=True)
-        if "model" not in loaded:
-            loaded = {}  # MMDetection's, or a plain state dict: nothing to resume from
+        content = read_content(f)
+        state = weights_in(f, content)
+        # MMDetection's, or a plain state dict: nothing to resume from
+        loaded = dict(content) if "model" in content else {}
         if "layer1.0.conv1.weight" in state:  # torchvision's: a bare backbone
             state = {f"backbone.{name}": tensor for name, tensor in state.items()}
         loaded["model"] = weights.to_host(state, self.model.state_dict().keys())

@@ -45,9 +45,7 @@ def build(
         ValueError: a LazyConfig, which does not say how an image becomes the model's input.
     """
     if path.suffix == ".py":
-        raise ValueError(
-            f"{path} is a LazyConfig; prediction needs a .yaml config"
-        )
+        raise ValueError(f"{path} is a LazyConfig; prediction needs a .yaml config")
     cfg = load_config(path, [("MODEL.DEVICE", device)])
     if checkpoint is None:
         cfg.MODEL.WEIGHTS = ""
