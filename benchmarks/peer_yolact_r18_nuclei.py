@@ -21,7 +21,12 @@ model = dict(
         pad_mask=True,
     ),
     backbone=dict(
-        type="ResNet", depth=18, out_indices=(0, 1, 2, 3), frozen_stages=-1, norm_eval=False
+        type="ResNet",
+        depth=18,
+        out_indices=(0, 1, 2, 3),
+        frozen_stages=-1,
+        norm_eval=False,
+        zero_init_residual=False,  # as ours
     ),
     neck=dict(
         type="FPN",
