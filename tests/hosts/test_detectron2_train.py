@@ -318,6 +318,20 @@ def test_a_new_training_is_not_resumed_into_the_old_one(config_file, trained, tm
     assert not trainer.checkpointer.has_checkpoint()
 
 
+def test_every_start_draws_another_order(config_file):
+    cfg = load_config(config_file)
+    register_datasets(cfg)
+
+    def order() -> list[int]:
+        loader = Trainer.build_train_loader(cfg)
+        batches = (batch for batch, _ in zip(loader, range(6), strict=False))
+        return [each["image_id"] for batch in batches for each in batch]
+
+    assert len({tuple(order()) for _ in range(4)}) > 1
+    cfg.SEED = 7
+    assert order() == order()
+
+
 def test_evaluation_of_the_last_checkpoint(config_file, trained, tmp_path):
     cfg = load_config(config_file, [], work_dir=str(trained))
     assert "segm/AP" in run(cfg, RunOptions(eval_only=True, resume=True))

@@ -124,6 +124,14 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
+        """Detectron2's, whose sampler takes SEED -1, "random", for a number.
+
+        So a resumed training would see the same first images once more.
+        """
+        if cfg.SEED < 0:
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.SEED = comm.shared_random_seed()
         return build_detection_train_loader(cfg, mapper=_build_mapper(cfg, is_train=True))
 
     @classmethod

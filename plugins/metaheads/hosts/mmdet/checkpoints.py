@@ -84,7 +84,8 @@ class BroadcastBuffers(Hook):
 class TrainLoop(IterBasedTrainLoop):
     """MMEngine's, which on a resume loads and augments all batches of the past once more.
 
-    They are skipped here without being drawn; the sampler shuffles anew.
+    They are skipped here without being drawn; the sampler shuffles anew (with a fixed
+    `randomness.seed` in the order in which the training began).
     """
 
     def run(self) -> torch.nn.Module:
