@@ -15,6 +15,7 @@ class Trainer:
 
     def __init__(self) -> None:
         self.group = torch.distributed.group.WORLD
+        torch.distributed.all_reduce(torch.ones(1))  # until then its threads may not have a name
         self.hooks = [self]
 
 
