@@ -24,7 +24,8 @@ from detectron2.modeling import build_model  # noqa: E402
 from detectron2.structures import Boxes, Instances  # noqa: E402
 
 from metaheads import load  # noqa: E402
-from metaheads.commands.train import RunOptions  # noqa: E402
+from metaheads.commands.train import RunOptions, train  # noqa: E402
+from metaheads.datasets.check import DatasetError, check_all  # noqa: E402
 from metaheads.hosts.detectron2 import add_metaheads_config  # noqa: E402
 from metaheads.hosts.detectron2.checkpoint import Checkpointer  # noqa: E402
 from metaheads.hosts.detectron2.datasets import register_datasets  # noqa: E402
@@ -130,8 +131,8 @@ def test_resume_in_a_moved_folder_with_a_half_written_checkpoint(
 def test_resume_flag_and_resume_from(config_file: Path, trained: Path, tmp_path: Path):
     moved = tmp_path / "moved"
     shutil.copytree(trained, moved)
-    cfg = load_config(config_file, [("SOLVER.MAX_ITER", "8")], work_dir=str(moved))
-    run(cfg, RunOptions(resume=True))
+    longer = [("SOLVER.MAX_ITER", "8")]
+    train(str(config_file), None, longer, RunOptions(resume=True), work_dir=str(moved))
     assert iteration(moved / "model_final.pth") == 7
     kept = sorted(path.name for path in moved.glob("model_0*.pth"))
     assert kept == ["model_0000005.pth", "model_0000007.pth"], "also those of the run before count"
@@ -142,7 +143,7 @@ def test_resume_flag_and_resume_from(config_file: Path, trained: Path, tmp_path:
     weights_only = tmp_path / "weights.pth"
     torch.save(torch.load(trained / "model_final.pth", weights_only=True)["model"], weights_only)
     with pytest.raises(ValueError, match=r"weights\.pth holds no trainer.*--checkpoint"):
-        run(cfg, RunOptions(resume_from=str(weights_only)))
+        train(str(config_file), None, [], RunOptions(resume_from=str(weights_only)))
 
 
 def test_a_kill_while_writing_leaves_the_last_checkpoint(
@@ -178,8 +179,6 @@ def test_evaluation_of_a_checkpoint_repeats_the_last_one(config_file, trained, t
         cfg = load_config(config_file, changes, work_dir=str(tmp_path / folder))
         run(cfg, RunOptions(eval_only=True, checkpoint=option))
         assert predictions(tmp_path / folder) == predictions(trained) != []
-    with pytest.raises(ValueError, match="--checkpoint"):
-        run(load_config(config_file, work_dir=str(tmp_path)), RunOptions(eval_only=True))
 
 
 @pytest.mark.slow
@@ -333,11 +332,10 @@ def test_every_start_draws_another_order(config_file):
 
 
 def test_evaluation_of_the_last_checkpoint(config_file, trained, tmp_path):
-    cfg = load_config(config_file, [], work_dir=str(trained))
-    assert "segm/AP" in run(cfg, RunOptions(eval_only=True, resume=True))
-    cfg = load_config(config_file, [("MODEL.WEIGHTS", "")], work_dir=str(tmp_path))
-    with pytest.raises(ValueError, match="nothing to evaluate"):
-        run(cfg, RunOptions(eval_only=True))
+    options = RunOptions(eval_only=True, resume=True)
+    assert "segm/AP" in train(str(config_file), None, [], options, work_dir=str(trained))
+    with pytest.raises(ValueError, match=r"nothing to evaluate.*--checkpoint.*MODEL\.WEIGHTS"):
+        train(str(config_file), None, [], options, work_dir=str(tmp_path))
 
 
 def test_weights_of_the_model_zoo_are_evaluated(config_file, trained, tmp_path):
@@ -352,13 +350,17 @@ def test_weights_of_the_model_zoo_are_evaluated(config_file, trained, tmp_path):
     assert found == pytest.approx(expected, nan_ok=True)
 
 
-def test_files_that_number_classes_otherwise_are_noticed(config_file, tmp_path):
+def test_files_that_number_classes_otherwise_are_refused(config_file, tmp_path):
     cfg = load_config(config_file)
     register_datasets(cfg)
     first, second = coco_sources(cfg, train=True)
-    content = json.loads(Path(first["annotation_file"]).read_text())
-    assert first["class_names"] is None
-    assert second["class_names"] == [each["name"] for each in content["categories"]]
+    assert [report.num_images for report in check_all([first, second])]
+    content = json.loads(Path(second["annotation_file"]).read_text())
+    content["categories"].reverse()
+    second["annotation_file"] = tmp_path / "other_order.json"
+    second["annotation_file"].write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="other_order.*in another order"):
+        list(check_all([first, second]))
 
 
 def test_masks_are_ranked_by_their_own_scores(config_file):

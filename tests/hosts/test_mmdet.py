@@ -24,8 +24,8 @@ from metaheads.cli import main  # noqa: E402
 from metaheads.configs import config_root, list_configs  # noqa: E402
 from metaheads.hosts.mmdet import MODELS, AtomicLocalBackend, TrainLoop  # noqa: E402
 from metaheads.hosts.mmdet.checkpoints import (  # noqa: E402
-    find_latest_checkpoint,
     forget_checkpoints,
+    last_checkpoint,
 )
 from metaheads.hosts.mmdet.train import coco_sources, load_config  # noqa: E402
 
@@ -224,14 +224,14 @@ def test_atomic_backend_leaves_no_partial_file(tmp_path, monkeypatch):
 def test_latest_checkpoint_is_that_of_the_last_training(tmp_path):
     for name in ("iter_300.pth", "iter_2000.pth"):
         (tmp_path / name).touch()
-    assert find_latest_checkpoint(tmp_path) is None, "no training has been cut off"
+    assert last_checkpoint(tmp_path) is None, "no training has been cut off"
     tag = tmp_path / "last_checkpoint"
     tag.write_text("/somewhere/else/iter_300.pth")  # the folder was moved
-    assert find_latest_checkpoint(tmp_path).name == "iter_300.pth"
+    assert last_checkpoint(tmp_path).name == "iter_300.pth"
     tag.write_text("")  # the kill came here
-    assert find_latest_checkpoint(tmp_path).name == "iter_2000.pth"
+    assert last_checkpoint(tmp_path).name == "iter_2000.pth"
     forget_checkpoints(tmp_path)
-    assert find_latest_checkpoint(tmp_path) is None
+    assert last_checkpoint(tmp_path) is None
 
 
 def test_resume_draws_no_batch_of_the_past():

@@ -24,10 +24,7 @@ val_dataloader = dict(
         pipeline=[
             dict(type="LoadImageFromFile"),
             dict(type="metaheads.FixedResize", size=size),
-            dict(
-                type="PackDetInputs",
-                meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
-            ),
+            dict(type="PackDetInputs"),
         ]
     )
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,12 @@ def find_images(inputs: list[str]) -> list[Path]:
 def unique_names(paths: list[Path]) -> dict[Path, str]:
     """A name for the picture of each image: its stem, with its folder and suffix where needed."""
     spelled = [lambda p: p.stem, lambda p: p.name, lambda p: "_".join(p.absolute().parts[1:])]
+    counts = [Counter(map(spell, paths)) for spell in spelled]
     names = {}
     for path in paths:
-        fits = (s for s in spelled if sum(s(other) == s(path) for other in paths) == 1)
-        names[path] = next(fits, spelled[-1])(path)
+        candidates = [(spell(path), count) for spell, count in zip(spelled, counts, strict=True)]
+        unique = (name for name, count in candidates if count[name] == 1)
+        names[path] = next(unique, candidates[-1][0])
     return names
 
 

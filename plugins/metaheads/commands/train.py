@@ -6,12 +6,13 @@ import argparse
 import importlib
 import json
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from metaheads import weights
 from metaheads.configs import HOSTS, find_config
-from metaheads.datasets.check import check_coco
+from metaheads.datasets.check import check_all
 
 EPILOG = """examples:
   tools/train_net.py --config-file yolact/yolact_r18_256_nuclei --host mmdet
@@ -27,7 +28,8 @@ class RunOptions:
     """What a host's `run` needs besides its config.
 
     Attributes:
-        resume: go on from the last checkpoint of the work directory, if there is one.
+        resume: go on from the last checkpoint of the work directory, if there is one; `train` turns
+            it into `resume_from` before a host sees it.
         resume_from: go on from this checkpoint.
         checkpoint: weights to begin with (or to evaluate), of either host or imported.
         reinitialise_classes: leave the class layers of `checkpoint` out.
@@ -125,10 +127,34 @@ def train(
             raise FileNotFoundError(f"--{name.replace('_', '-')} {file}: no such file")
     host: Any = importlib.import_module(f"metaheads.hosts.{host_name}.train")
     cfg = host.load_config(path, overrides, work_dir=work_dir)
+    options = _choose_checkpoint(host, cfg, options)
     if check_data:
-        for source in host.coco_sources(cfg, train=not options.eval_only):
-            sys.stdout.write(check_coco(**source).summary() + "\n")
+        for report in check_all(host.coco_sources(cfg, train=not options.eval_only)):
+            sys.stdout.write(report.summary() + "\n")
     return host.run(cfg, options)
+
+
+def _choose_checkpoint(host: Any, cfg: Any, options: RunOptions) -> RunOptions:
+    """What `resume` means becomes `resume_from` or, for an evaluation, `checkpoint`.
+
+    Raises:
+        ValueError: no training can go on from the file, or there is nothing to evaluate.
+    """
+    resume_from = options.resume_from
+    if options.resume and not resume_from:
+        found = host.last_checkpoint(host.output_dir(cfg))
+        resume_from = str(found) if found else None
+    if options.eval_only:
+        checkpoint = options.checkpoint or resume_from
+        if not (checkpoint or host.initial_weights(cfg)):
+            raise ValueError(
+                "nothing to evaluate: give --checkpoint or --resume, or weights in the config "
+                f"({host.WEIGHTS_OPTION})"
+            )
+        return replace(options, resume=False, resume_from=None, checkpoint=checkpoint)
+    if resume_from:
+        weights.check_resumable(resume_from, host.RESUMABLE, trust=options.trust_checkpoint)
+    return replace(options, resume=False, resume_from=resume_from)
 
 
 def parse_overrides(words: list[str]) -> list[tuple[str, str]]:

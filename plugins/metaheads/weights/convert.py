@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from metaheads.messages import list_some
+
 # (pattern of the whole name, replacement as in re.sub or None = left out on purpose)
 Rule = tuple[str, str | None]
 
@@ -86,12 +88,6 @@ def to_host(state_dict: Mapping[str, Tensor], model_keys: Iterable[str]) -> dict
     model_keys = list(model_keys)
     renamed = _from_neutral(_to_neutral([*state_dict]), model_keys)
     return dict(zip(renamed, state_dict.values(), strict=True))
-
-
-def list_some(names: Sequence[str], limit: int = 5) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _count(names: list[str]) -> str:

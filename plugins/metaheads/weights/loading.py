@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from metaheads.weights.convert import Coverage, list_some, to_host
+from metaheads.messages import list_some
+from metaheads.weights.convert import Coverage, to_host
 
 # Batch norms count their steps here; frozen ones, and old checkpoints, have no counters.
 _COUNTER = "num_batches_tracked"

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from metaheads.weights.convert import Coverage, Rule, list_some, rename_keys
+from metaheads.messages import list_some
+from metaheads.weights.convert import Coverage, Rule, rename_keys
 
 _CORE: tuple[Rule, ...] = (
     (r"fpn\.(lat_layers|pred_layers)\.([012])\.(\w+)", r"core.fpn.\1.\2.\3"),

@@ -64,15 +64,6 @@ def class_names(cfg: CfgNode) -> list[str]:
     return [str(number) for number in range(num_classes(cfg))]
 
 
-def listed_classes(json_file: str | Path) -> list[str] | None:
-    """The category names of a COCO file in its order; None if it cannot be read."""
-    try:
-        with open(json_file) as file:
-            return [each["name"] for each in json.load(file)["categories"]]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None  # the check of the data says what is wrong
-
-
 def num_classes(cfg: CfgNode) -> int:
     """How many classes the model of a config tells apart."""
     node = cfg.MODEL.get(cfg.MODEL.META_ARCHITECTURE.upper())

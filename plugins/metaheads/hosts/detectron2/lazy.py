@@ -6,12 +6,13 @@ They have what Detectron2's own script for them expects: `model`, `dataloader.tr
 
 from __future__ import annotations
 
+import copy
 import weakref
 from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import AMPTrainer, SimpleTrainer, TrainerBase, hooks
 from detectron2.engine.defaults import default_writers
 from detectron2.evaluation import inference_on_dataset, print_csv_format
@@ -55,7 +56,7 @@ class LazyTrainer(Trainer):
 
     def __init__(self, cfg: DictConfig) -> None:
         TrainerBase.__init__(self)
-        model = instantiate(cfg.model).to(cfg.train.device)
+        model = self.build_model(cfg)
         cfg.optimizer.params.model = model
         optimizer = instantiate(cfg.optimizer)
         loader = instantiate(cfg.dataloader.train)
@@ -64,7 +65,6 @@ class LazyTrainer(Trainer):
         self._trainer = (AMPTrainer if is_mixed else SimpleTrainer)(ddp_model, loader, optimizer)
         self.checkpointer = Checkpointer(model, cfg.train.output_dir, trainer=weakref.proxy(self))
         self.start_iter, self.max_iter = 0, cfg.train.max_iter
-        self.cfg = get_cfg()  # DefaultTrainer asks it for expected results; there are none
         found = [
             hooks.IterationTimer(),
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
@@ -78,18 +78,51 @@ class LazyTrainer(Trainer):
             found.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
         self.register_hooks(found)
 
+    def train(self) -> dict[str, Any]:
+        """As Trainer's; DefaultTrainer's would ask a CfgNode for expected results."""
+        TrainerBase.train(self, self.start_iter, self.max_iter)
+        return getattr(self, "_last_eval_results", {})
+
     def _evaluate(self, cfg: DictConfig, model: torch.nn.Module) -> dict[str, Any]:
-        self._last_eval_results = evaluate(cfg, model)
+        self._last_eval_results = self.test(cfg, model)
         return self._last_eval_results
 
+    @staticmethod
+    def output_dir(cfg: DictConfig) -> str:
+        return cfg.train.output_dir
 
-def evaluate(cfg: DictConfig, model: torch.nn.Module) -> dict[str, Any]:
-    """The results of the config's evaluator; empty without one, and but in the first process."""
-    if "evaluator" not in cfg.dataloader:
-        return {}
-    equalise_buffers(model)
-    loader, evaluator = instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
-    results = inference_on_dataset(model, loader, evaluator)
-    if comm.is_main_process():
-        print_csv_format(results)
-    return results or {}
+    @staticmethod
+    def initial_weights(cfg: DictConfig) -> str:
+        return cfg.train.get("init_checkpoint", "")
+
+    @staticmethod
+    def with_flags(cfg: DictConfig, *, amp: bool, auto_scale_lr: bool) -> DictConfig:
+        if auto_scale_lr:
+            raise ValueError(
+                "--auto-scale-lr: a LazyConfig does not say for which batch its rate is"
+            )
+        cfg = copy.deepcopy(cfg)
+        if amp:
+            cfg.train.amp = {"enabled": True}
+        return cfg
+
+    @classmethod
+    def build_model(cls, cfg: DictConfig) -> torch.nn.Module:
+        return instantiate(cfg.model).to(cfg.train.device)
+
+    @classmethod
+    def test(
+        cls, cfg: DictConfig, model: torch.nn.Module, evaluators: Any = None
+    ) -> dict[str, Any]:
+        """The results of the config's evaluator; empty without one, and but in the first
+        process."""
+        if "evaluator" not in cfg.dataloader:
+            return {}
+        equalise_buffers(model)
+        loader = instantiate(cfg.dataloader.test)
+        results = inference_on_dataset(
+            model, loader, evaluators or instantiate(cfg.dataloader.evaluator)
+        )
+        if comm.is_main_process():
+            print_csv_format(results)
+        return results or {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import difflib
 import json
 import logging
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from detectron2 import modeling
-from detectron2.config import CfgNode, get_cfg, instantiate
+from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_setup, launch
 from detectron2.evaluation.testing import flatten_results_dict
@@ -26,14 +25,15 @@ from metaheads.distributed import leave_process_group
 from metaheads.hosts.detectron2 import backbones, models  # noqa: F401 - registers our names
 from metaheads.hosts.detectron2.checkpoint import Checkpointer, write_atomically
 from metaheads.hosts.detectron2.config import add_metaheads_config
-from metaheads.hosts.detectron2.datasets import listed_classes, num_classes, register_datasets
-from metaheads.hosts.detectron2.lazy import LazyTrainer, evaluate, load_lazy_config
+from metaheads.hosts.detectron2.datasets import num_classes, register_datasets
+from metaheads.hosts.detectron2.lazy import LazyTrainer, load_lazy_config
 from metaheads.hosts.detectron2.trainer import Trainer
 
 if TYPE_CHECKING:
     from metaheads.commands.train import RunOptions
 
-
+RESUMABLE = ("trainer",)
+WEIGHTS_OPTION = "MODEL.WEIGHTS, of a LazyConfig train.init_checkpoint"
 Cfg = CfgNode | DictConfig
 
 
@@ -71,7 +71,6 @@ def coco_sources(cfg: Cfg, *, train: bool) -> list[dict[str, Any]]:
         return []  # its data loader is what its author wrote
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST] if train else [*cfg.DATASETS.TEST]
     sources: list[dict[str, Any]] = []
-    classes = None  # of the first file: the others must number theirs alike
     for name in names:
         if name not in DatasetCatalog.list():
             nearest = difflib.get_close_matches(name, DatasetCatalog.list(), n=1)
@@ -79,18 +78,24 @@ def coco_sources(cfg: Cfg, *, train: bool) -> list[dict[str, Any]]:
             raise KeyError(f"no data set {name!r}: enter it in DATASETS.REGISTER{hint}")
         metadata = MetadataCatalog.get(name)
         if metadata.get("json_file") and metadata.get("evaluator_type") == "coco":
-            if classes is None and sources:
-                classes = listed_classes(sources[0]["annotation_file"])
             sources.append(
                 {
                     "annotation_file": Path(metadata.json_file),
                     "image_folder": Path(metadata.image_root),
-                    "class_names": classes,
                     "num_classes": num_classes(cfg),
                     "use_masks": cfg.MODEL.MASK_ON,
                 }
             )
     return sources
+
+
+def output_dir(cfg: Cfg) -> Path:
+    return Path(_trainer(cfg).output_dir(cfg))
+
+
+def initial_weights(cfg: Cfg) -> str:
+    """The weights that the config itself begins with; "" for none."""
+    return _trainer(cfg).initial_weights(cfg)
 
 
 def last_checkpoint(work_dir: Path) -> Path | None:
@@ -152,14 +157,20 @@ def _run_and_leave(cfg: Cfg, options: RunOptions) -> dict[str, float]:
     return metrics
 
 
+def _trainer(cfg: Cfg) -> type[Trainer]:
+    return LazyTrainer if isinstance(cfg, DictConfig) else Trainer
+
+
 def _run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
     if not torch.cuda.is_available():  # processes on one machine share its cores
         torch.set_num_threads(max(torch.get_num_threads() // comm.get_local_size(), 1))
     if isinstance(cfg, CfgNode):
         register_datasets(cfg)  # a spawned process has its own catalog
-    cfg = _apply(cfg, options)
+    if options.amp and not torch.cuda.is_available():
+        raise ValueError("--amp: Detectron2 trains in mixed precision on GPUs only; leave it out")
+    cfg = _trainer(cfg).with_flags(cfg, amp=options.amp, auto_scale_lr=options.auto_scale_lr)
     default_setup(cfg, argparse.Namespace(eval_only=options.eval_only))
-    setup_logger(_output_dir(cfg), distributed_rank=comm.get_rank(), name="metaheads")
+    setup_logger(str(output_dir(cfg)), distributed_rank=comm.get_rank(), name="metaheads")
     results = _evaluate(cfg, options) if options.eval_only else _train(cfg, options)
     if not comm.is_main_process():
         return {}
@@ -169,44 +180,29 @@ def _run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
 
 
 def _train(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
-    is_lazy = isinstance(cfg, DictConfig)
-    trainer = LazyTrainer(cfg) if is_lazy else Trainer(cfg)
-    resume_from = options.resume_from
-    if options.resume and not resume_from:
-        resume_from = trainer.checkpointer.get_checkpoint_file()
-    if resume_from:
-        trainer.resume(str(resume_from))
+    trainer = _trainer(cfg)(cfg)
+    if options.resume_from:
+        trainer.resume(options.resume_from)
         return trainer.train()
     trainer.checkpointer.forget()
     if options.checkpoint:
         _load_weights(trainer.checkpointer.model, options.checkpoint, options)
     else:
-        trainer.checkpointer.load(_weights(cfg), checkpointables=[])
+        trainer.checkpointer.load(initial_weights(cfg), checkpointables=[])
     return trainer.train()
 
 
 def _evaluate(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
-    if isinstance(cfg, DictConfig):
-        model = instantiate(cfg.model).to(cfg.train.device)
+    model = _trainer(cfg).build_model(cfg)
+    checkpointer = Checkpointer(model, str(output_dir(cfg)))
+    initial = initial_weights(cfg)
+    if options.checkpoint:
+        _load_weights(model, options.checkpoint, options)
+    elif initial.endswith(".pkl"):  # of Detectron2's model zoo
+        checkpointer.load(initial, checkpointables=[])
     else:
-        model = modeling.build_model(cfg)
-    checkpointer = Checkpointer(model, _output_dir(cfg))
-    resume_from = options.resume_from
-    if options.resume and not resume_from:
-        resume_from = checkpointer.get_checkpoint_file()
-    checkpoint = options.checkpoint or resume_from
-    if checkpoint:
-        _load_weights(model, checkpoint, options)
-    elif _weights(cfg).endswith(".pkl"):  # of Detectron2's model zoo
-        checkpointer.load(_weights(cfg), checkpointables=[])
-    elif _weights(cfg):
-        checkpointer.load_strictly(_weights(cfg), checkpointables=[])
-    else:
-        raise ValueError(
-            "nothing to evaluate: give --checkpoint, --resume or MODEL.WEIGHTS "
-            "(LazyConfig: train.init_checkpoint)"
-        )
-    return evaluate(cfg, model) if isinstance(cfg, DictConfig) else Trainer.test(cfg, model)
+        checkpointer.load_strictly(initial, checkpointables=[])
+    return _trainer(cfg).test(cfg, model)
 
 
 def _load_weights(model: torch.nn.Module, checkpoint: str | Path, options: RunOptions) -> None:
@@ -215,43 +211,5 @@ def _load_weights(model: torch.nn.Module, checkpoint: str | Path, options: RunOp
     logging.getLogger("metaheads").info(f"{checkpoint}: {coverage.summary()}")
 
 
-def _apply(cfg: Cfg, options: RunOptions) -> Cfg:
-    """Flags that are options of Detectron2's config."""
-    if options.amp and not torch.cuda.is_available():
-        raise ValueError("--amp: Detectron2 trains in mixed precision on GPUs only; leave it out")
-    if isinstance(cfg, DictConfig):
-        if options.auto_scale_lr:
-            raise ValueError(
-                "--auto-scale-lr: a LazyConfig does not say for which batch its rate is"
-            )
-        cfg = copy.deepcopy(cfg)
-        if options.amp:
-            cfg.train.amp = {"enabled": True}
-        return cfg
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.SOLVER.AMP.ENABLED |= options.amp
-    if options.auto_scale_lr:
-        reference = cfg.SOLVER.REFERENCE_BATCH_SIZE
-        if reference < 1:
-            raise ValueError(
-                "--auto-scale-lr needs SOLVER.REFERENCE_BATCH_SIZE, the batch of BASE_LR"
-            )
-        cfg.SOLVER.BASE_LR *= cfg.SOLVER.IMS_PER_BATCH / reference
-        cfg.SOLVER.BASE_LR_END *= cfg.SOLVER.IMS_PER_BATCH / reference
-    cfg.freeze()
-    return cfg
-
-
 def _results_file(cfg: Cfg) -> Path:
-    return Path(_output_dir(cfg)) / "results.json"
-
-
-def _output_dir(cfg: Cfg) -> str:
-    return cfg.train.output_dir if isinstance(cfg, DictConfig) else cfg.OUTPUT_DIR
-
-
-def _weights(cfg: Cfg) -> str:
-    if isinstance(cfg, DictConfig):
-        return cfg.train.get("init_checkpoint", "")
-    return cfg.MODEL.WEIGHTS
+    return output_dir(cfg) / "results.json"

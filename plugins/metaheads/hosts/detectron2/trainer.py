@@ -22,7 +22,6 @@ from detectron2.engine import (
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 
-from metaheads import weights
 from metaheads.hosts.detectron2.checkpoint import Checkpointer
 from metaheads.hosts.detectron2.data import MetaheadsMapper
 from metaheads.hosts.detectron2.evaluation import InstanceEvaluator
@@ -53,9 +52,8 @@ class Trainer(DefaultTrainer):
         """Goes on from a checkpoint of this trainer.
 
         Raises:
-            ValueError, KeyError: the checkpoint is of another model, or has nothing to resume from.
+            ValueError, KeyError: the checkpoint is of another model.
         """
-        weights.check_resumable(path, ("trainer",))
         self.checkpointer.load_strictly(path)
         self.start_iter = self.iter + 1
         for hook in self._hooks:
@@ -66,6 +64,36 @@ class Trainer(DefaultTrainer):
         """Trains to the end; the results of the last evaluation, empty but in the first process."""
         super().train()
         return getattr(self, "_last_eval_results", {})
+
+    @staticmethod
+    def output_dir(cfg: CfgNode) -> str:
+        return cfg.OUTPUT_DIR
+
+    @staticmethod
+    def initial_weights(cfg: CfgNode) -> str:
+        """What a training begins with and what is evaluated without another checkpoint."""
+        return cfg.MODEL.WEIGHTS
+
+    @staticmethod
+    def with_flags(cfg: CfgNode, *, amp: bool, auto_scale_lr: bool) -> CfgNode:
+        """A copy of the config with what the command line's flags mean.
+
+        Raises:
+            ValueError: the config does not say for which batch its learning rate is.
+        """
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.SOLVER.AMP.ENABLED |= amp
+        if auto_scale_lr:
+            reference = cfg.SOLVER.REFERENCE_BATCH_SIZE
+            if reference < 1:
+                raise ValueError(
+                    "--auto-scale-lr needs SOLVER.REFERENCE_BATCH_SIZE, the batch of BASE_LR"
+                )
+            cfg.SOLVER.BASE_LR *= cfg.SOLVER.IMS_PER_BATCH / reference
+            cfg.SOLVER.BASE_LR_END *= cfg.SOLVER.IMS_PER_BATCH / reference
+        cfg.freeze()
+        return cfg
 
     @classmethod
     def test(cls, cfg: CfgNode, model: torch.nn.Module, evaluators: Any = None) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class TrainLoop(IterBasedTrainLoop):
         return super().run()
 
 
-def find_latest_checkpoint(folder: str | Path) -> Path | None:
+def last_checkpoint(folder: str | Path) -> Path | None:
     """The checkpoint that a work directory's training would resume from, or None.
 
     `last_checkpoint` holds an absolute path, which is wrong in a directory that was moved: the name

@@ -23,13 +23,15 @@ from mmengine.utils import import_modules_from_strings
 
 from metaheads import weights
 from metaheads.distributed import leave_process_group
-from metaheads.hosts.mmdet.checkpoints import find_latest_checkpoint, forget_checkpoints
+from metaheads.hosts.mmdet.checkpoints import forget_checkpoints
+from metaheads.hosts.mmdet.checkpoints import last_checkpoint as last_checkpoint  # a host has one
 
 if TYPE_CHECKING:
     from metaheads.commands.train import RunOptions
 
+RESUMABLE = ("meta", "optimizer", "message_hub")
+WEIGHTS_OPTION = "load_from"
 _RUNNER_OPTIONS = tuple(inspect.signature(Runner.__init__).parameters)[1:]
-_RESUMABLE = ("meta", "optimizer", "message_hub")
 
 
 def load_config(path: Path, overrides: list[tuple[str, str]], *, work_dir: str | None) -> Config:
@@ -119,9 +121,13 @@ def _num_classes(model: Any) -> int | None:
     return next((count for count in counts if isinstance(count, int)), None)
 
 
-def last_checkpoint(work_dir: Path) -> Path | None:
-    """The checkpoint of a work directory with the most training steps."""
-    return find_latest_checkpoint(work_dir)
+def output_dir(cfg: Config) -> Path:
+    return Path(cfg.work_dir)
+
+
+def initial_weights(cfg: Config) -> str | None:
+    """The checkpoint that the config itself begins with."""
+    return cfg.get("load_from")
 
 
 def run(cfg: Config, options: RunOptions) -> dict[str, float]:
@@ -138,7 +144,7 @@ def run(cfg: Config, options: RunOptions) -> dict[str, float]:
 
 
 def _results_file(cfg: Config) -> Path:
-    return Path(cfg.work_dir) / "results.json"
+    return output_dir(cfg) / "results.json"
 
 
 def _dist_url(options: RunOptions) -> str:
@@ -175,28 +181,13 @@ def _init_process_group(**kwargs: Any) -> None:
 def _run(cfg: Config, options: RunOptions) -> dict[str, float]:
     if options.launcher == "pytorch" and not torch.distributed.is_initialized():
         _init_process_group()
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        cfg.launcher = "pytorch"
-        if not torch.cuda.is_available():
-            # DDP refuses device ids for a module on the CPU.
-            wrapper = dict(type="MMDistributedDataParallel", device_ids=None)
-            cfg.model_wrapper_cfg = dict(wrapper, broadcast_buffers=False)
     _apply(cfg, options)
-    checkpoint = options.checkpoint
-    resume_from = options.resume_from
-    if options.resume and not resume_from:
-        resume_from = find_latest_checkpoint(cfg.work_dir)
-    if options.eval_only:
-        checkpoint = checkpoint or resume_from
-        if not (checkpoint or cfg.get("load_from")):
-            raise ValueError("nothing to evaluate: give --checkpoint, --resume or load_from")
-    elif resume_from:
-        _set_resume(cfg, str(resume_from), options.trust_checkpoint)
-    runner = Runner.from_cfg(cfg)
+    runner = _Runner.from_cfg(cfg)
+    runner.trust_checkpoint = options.trust_checkpoint
     if cfg.resume:
         runner.register_hook(_CheckResumed())
-    elif checkpoint:
-        state = weights.read_checkpoint(checkpoint, trust=options.trust_checkpoint)
+    elif options.checkpoint:
+        state = weights.read_checkpoint(options.checkpoint, trust=options.trust_checkpoint)
         runner.register_hook(_LoadWeights(state, options.reinitialise_classes))
     kept = _KeepMetrics()
     runner.register_hook(kept)
@@ -205,8 +196,7 @@ def _run(cfg: Config, options: RunOptions) -> dict[str, float]:
     else:
         if not cfg.resume and is_main_process():
             forget_checkpoints(cfg.work_dir)
-        with _reading(trust=options.trust_checkpoint):
-            runner.train()
+        runner.train()
         if not kept.metrics and runner.val_loop is not None:
             runner.val_loop.run()  # resumed from its last iteration: a kill came before this
     if not is_main_process():
@@ -215,46 +205,53 @@ def _run(cfg: Config, options: RunOptions) -> dict[str, float]:
     return kept.metrics
 
 
-def _set_resume(cfg: Config, checkpoint: str, trust: bool) -> None:
-    """Lets MMEngine go on from a checkpoint.
-
-    Raises:
-        ValueError: it is not whole, needs code to be read, or holds only weights.
-    """
-    weights.check_resumable(checkpoint, _RESUMABLE, trust=trust)
-    cfg.resume, cfg.load_from = True, checkpoint
-
-
-@contextlib.contextmanager
-def _reading(*, trust: bool) -> Iterator[None]:
-    """How MMEngine, which leaves it to torch, reads checkpoints: before 2.6 they could run code."""
-    rule = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" if trust else "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(rule)
-    os.environ[rule] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[rule]
-        if before is not None:
-            os.environ[rule] = before
-
-
 def _apply(cfg: Config, options: RunOptions) -> None:
-    """Flags that are options of MMEngine's config."""
-    cfg.resume = False
+    """Flags that are options of MMEngine's config, and what several processes need."""
+    if options.resume_from:
+        cfg.resume, cfg.load_from = True, options.resume_from
+    cfg.resume = cfg.get("resume", False) and not options.eval_only
     if options.amp:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"
     if options.auto_scale_lr:
         cfg.auto_scale_lr = dict(cfg.get("auto_scale_lr") or {}, enable=True)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        cfg.launcher = "pytorch"
+        if not torch.cuda.is_available():
+            # DDP refuses device ids for a module on the CPU.
+            wrapper = dict(type="MMDistributedDataParallel", device_ids=None)
+            cfg.model_wrapper_cfg = dict(wrapper, broadcast_buffers=False)
+
+
+class _Runner(Runner):
+    """MMEngine's, which leaves it to torch how checkpoints are read: before 2.6 they could run
+    code."""
+
+    trust_checkpoint = False
+
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> Any:
+        rule = "NO_WEIGHTS_ONLY" if self.trust_checkpoint else "WEIGHTS_ONLY"
+        with _environment(f"TORCH_FORCE_{rule}_LOAD", "1"):
+            return super().load_checkpoint(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 class _CheckResumed(Hook):
     """Refuses to go on from a checkpoint of another model; MMEngine would only log it."""
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        weights.load_into(model, checkpoint["state_dict"])
+        weights.load_into(_model(runner), checkpoint["state_dict"])
 
 
 class _LoadWeights(Hook):
@@ -264,16 +261,16 @@ class _LoadWeights(Hook):
         self._state, self._reinitialise = state, reinitialise_classes
 
     def before_train(self, runner: Runner) -> None:
-        if runner.iter == 0:  # a resumed run has its own weights
-            self._load(runner)
-
-    def before_test(self, runner: Runner) -> None:
-        self._load(runner)
-
-    def _load(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        coverage = weights.load_into(model, self._state, reinitialise_classes=self._reinitialise)
+        coverage = weights.load_into(
+            _model(runner), self._state, reinitialise_classes=self._reinitialise
+        )
         runner.logger.info(coverage.summary())
+
+    before_test = before_train
+
+
+def _model(runner: Runner) -> torch.nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 class _KeepMetrics(Hook):

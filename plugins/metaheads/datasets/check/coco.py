@@ -1,0 +1,169 @@
+"""The check of a COCO instances file and its images."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from metaheads.datasets.check.entries import (
+    REQUIRED,
+    find_class_differences,
+    find_duplicate_ids,
+    find_malformed_boxes,
+    find_missing_crowd_flags,
+    find_missing_fields,
+    find_unknown_ids,
+)
+from metaheads.datasets.check.images import find_broken_images, find_missing_images
+from metaheads.datasets.check.masks import find_malformed_masks
+from metaheads.datasets.check.messages import DatasetError, refuse
+from metaheads.datasets.check.notices import (
+    notice_empty_images,
+    notice_odd_boxes,
+    notice_odd_categories,
+    notice_short_polygons,
+)
+
+
+@dataclass
+class CheckReport:
+    """What a data set holds.
+
+    Attributes:
+        class_counts: objects per class, crowds included, in the order of the labels.
+        warnings: what is odd, but trains.
+    """
+
+    annotation_file: Path
+    num_images: int
+    num_objects: int
+    num_crowds: int
+    num_verified: int
+    class_counts: dict[str, int]
+    warnings: list[str] = field(default_factory=list)
+
+    def summary(self, max_classes: int = 10) -> str:
+        """A few lines for the terminal; the most frequent classes are named."""
+        used = {name: count for name, count in self.class_counts.items() if count}
+        share = 100 * self.num_crowds / max(self.num_objects, 1)
+        lines = [
+            f"{self.annotation_file}: {self.num_images} images, {self.num_objects} objects of "
+            f"{len(used)} classes (of {len(self.class_counts)}), {self.num_crowds} crowds "
+            f"({share:.1f} %), {self.num_verified} images decoded"
+        ]
+        if used:
+            ranked = sorted(used.items(), key=lambda item: -item[1])
+            named = ", ".join(f"{name} {count}" for name, count in ranked[:max_classes])
+            more = f", {len(ranked) - max_classes} more" if len(ranked) > max_classes else ""
+            lines.append(f"  objects: {named}{more}")
+        return "\n".join(lines + [f"  note: {warning}" for warning in self.warnings])
+
+
+def check_coco(
+    annotation_file: str | os.PathLike,
+    image_folder: str | os.PathLike,
+    *,
+    class_names: Sequence[str] | None = None,
+    num_classes: int | None = None,
+    use_masks: bool = True,
+    verify_images: int = 200,
+) -> CheckReport:
+    """Checks a COCO instances file and its images in a second or two.
+
+    Args:
+        class_names: of the config, in the order of the labels; None if it takes them from the file.
+        num_classes: of the config's model.
+        use_masks: every annotation needs a segmentation.
+        verify_images: so many images, evenly spaced, are decoded.
+
+    Raises:
+        DatasetError: something would stop training, or train another thing than meant.
+    """
+    file, folder = Path(annotation_file), Path(image_folder)
+    data = read_coco(file)
+    if not folder.is_dir():
+        raise DatasetError(f"image folder {folder}: no such folder; correct the path in the config")
+    refuse(file, find_duplicate_ids(data), find_unknown_ids(data))
+    used = {annotation["category_id"] for annotation in data["annotations"]}
+    categories = data["categories"]
+    faults = [
+        *find_missing_crowd_flags(data["annotations"]),
+        *find_class_differences(categories, used, class_names, num_classes),
+        *find_malformed_boxes(data["annotations"]),
+        *(find_malformed_masks(data) if use_masks else ()),
+        *find_missing_images(data["images"], folder),
+    ]
+    refuse(file, faults)
+    chosen = _evenly_spaced(data["images"], verify_images)
+    refuse(file, find_broken_images(chosen, folder))
+    warnings = [
+        *notice_odd_categories(categories, used, class_names),
+        *notice_odd_boxes(data),
+        *(notice_short_polygons(data["annotations"]) if use_masks else ()),
+        *notice_empty_images(data),
+    ]
+    counts = Counter(annotation["category_id"] for annotation in data["annotations"])
+    return CheckReport(
+        annotation_file=file,
+        num_images=len(data["images"]),
+        num_objects=len(data["annotations"]),
+        num_crowds=sum(bool(each.get("iscrowd", 0)) for each in data["annotations"]),
+        num_verified=len(chosen),
+        class_counts={each["name"]: counts[each["id"]] for each in categories},
+        warnings=warnings,
+    )
+
+
+def check_all(sources: Iterable[dict[str, Any]]) -> Iterator[CheckReport]:
+    """Checks the data sets of one config, one after the other.
+
+    Args:
+        sources: arguments of `check_coco`; those without `class_names` take their classes from
+            their files, which then must number them as the first does.
+
+    Raises:
+        DatasetError: as `check_coco`.
+    """
+    first: list[str] | None = None
+    for source in sources:
+        report = check_coco(**{"class_names": first, **source})
+        first = first or list(report.class_counts)
+        yield report
+
+
+def read_coco(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """Reads the file; afterwards every entry has the fields that both hosts read.
+
+    Raises:
+        DatasetError: no such file, no JSON, or no COCO instances.
+    """
+    if not file.is_file():
+        raise DatasetError(f"annotation file {file}: no such file; correct the path in the config")
+    try:
+        data = json.loads(file.read_bytes())
+    except json.JSONDecodeError as error:
+        raise DatasetError(
+            f"{file}: broken JSON at line {error.lineno}, column {error.colno}: {error.msg}; "
+            f"was it cut off while being copied or downloaded?"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{file}: no text, hence no JSON: {error}") from None
+    absent = [key for key in REQUIRED if not isinstance(data, dict) or key not in data]
+    if absent:
+        raise DatasetError(f"{file}: no key {', '.join(absent)}; is it a COCO instances file?")
+    refuse(file, find_missing_fields(data))
+    if not data["images"]:
+        raise DatasetError(f'{file}: "images" is empty')
+    return data
+
+
+def _evenly_spaced(images: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    if count <= 0:
+        return []
+    step = max(len(images) / count, 1)
+    return [images[int(index * step)] for index in range(min(count, len(images)))]

@@ -1,0 +1,73 @@
+"""What is odd, but trains."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from metaheads.messages import list_some
+
+
+def notice_odd_categories(
+    categories: list[dict[str, Any]], used: set[int], class_names: Sequence[str] | None
+) -> Iterator[str]:
+    ids = [each["id"] for each in categories]
+    if ids != sorted(ids):
+        yield (
+            "categories are not in the order of their ids: MMDetection numbers the classes by "
+            "their order, Detectron2 by their ids; sort them"
+        )
+    repeated = [n for n, count in Counter(each["name"] for each in categories).items() if count > 1]
+    if repeated:
+        yield f"names of more than one category: {list_some(repeated)}"
+    unused = [each["name"] for each in categories if each["id"] not in used]
+    unused = [name for name in unused if class_names is None or name in class_names]
+    if unused:
+        yield f"classes without objects: {list_some(unused)}"
+
+
+def notice_odd_boxes(data: dict[str, Any]) -> Iterator[str]:
+    if not data["annotations"]:
+        yield "no objects at all"
+        return
+    sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
+    boxes = np.array([each["bbox"] for each in data["annotations"]], np.float64)  # (N, 4)
+    limits = np.array([sizes[each["image_id"]] for each in data["annotations"]], np.float64)
+    ids = [each["id"] for each in data["annotations"]]
+    low, size = boxes[:, :2], boxes[:, 2:]
+    outside = ((low >= limits) | (low + size <= 0)).any(1)
+    faults = {
+        "boxes without area": (size <= 0).any(1),
+        "boxes of at most one pixel's width or height": ((size > 0) & (size <= 1)).any(1),
+        "boxes outside of their image": outside,
+        "boxes that reach out of their image": ((low < -1) | (low + size > limits + 1)).any(1)
+        & ~outside,
+    }
+    for what, where in faults.items():
+        if where.any():
+            named = [f"annotation {ids[index]}" for index in np.flatnonzero(where)]
+            yield f"{what}: {list_some(named)}"
+
+
+def notice_short_polygons(annotations: list[dict[str, Any]]) -> Iterator[str]:
+    short = [
+        f"annotation {annotation['id']}"
+        for annotation in annotations
+        if isinstance(annotation.get("segmentation"), list)
+        and any(len(polygon) < 6 for polygon in annotation["segmentation"])
+    ]
+    if short:
+        yield f"polygons of less than three points, which are left out: {list_some(short)}"
+
+
+def notice_empty_images(data: dict[str, Any]) -> Iterator[str]:
+    with_crowd = {each["image_id"] for each in data["annotations"]}
+    with_object = {each["image_id"] for each in data["annotations"] if not each.get("iscrowd", 0)}
+    empty = len(data["images"]) - len(with_crowd)
+    if empty:
+        yield f"images without objects: {empty}"
+    if with_crowd != with_object:
+        yield f"images with crowds only: {len(with_crowd - with_object)}"
