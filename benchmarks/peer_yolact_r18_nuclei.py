@@ -4,9 +4,7 @@ _base_ = [
     "../configs/mmdet/_base_/from_scratch.py",
     "../configs/mmdet/_base_/nuclei.py",
 ]
-default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(by_epoch=False, interval=300), visualization=None
-)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(by_epoch=False, interval=300))
 log_processor = dict(by_epoch=False, window_size=20)
 custom_imports = dict(imports=["metaheads.registry"], allow_failed_imports=False)
 size = 256

@@ -33,8 +33,9 @@ RUNS = {
     )
     for host in ("mmdet", "detectron2")
 }
-# MMDetection's own YOLACT, from a config of this folder.
-RUNS["mmdet/peer_yolact_r18_nuclei"] = ("mmdet", str(FOLDER / "peer_yolact_r18_nuclei.py"))
+# Configs of this folder: our longest training of nuclei, and MMDetection's own YOLACT.
+for _name in ("nuclei_longer", "peer_yolact_r18_nuclei"):
+    RUNS[f"mmdet/{_name}"] = ("mmdet", str(FOLDER / f"{_name}.py"))
 
 
 def main() -> None:

@@ -317,18 +317,24 @@ def test_a_new_training_is_not_resumed_into_the_old_one(config_file, trained, tm
     assert not trainer.checkpointer.has_checkpoint()
 
 
-def test_every_start_draws_another_order(config_file):
+def test_every_start_draws_another_order(config_file, trained):
     cfg = load_config(config_file)
     register_datasets(cfg)
 
-    def order() -> list[int]:
-        loader = Trainer.build_train_loader(cfg)
+    def order(loader) -> list[int]:
         batches = (batch for batch, _ in zip(loader, range(6), strict=False))
         return [each["image_id"] for batch in batches for each in batch]
 
-    assert len({tuple(order()) for _ in range(4)}) > 1
+    def begin() -> list[int]:
+        return order(Trainer.build_train_loader(cfg))
+
+    assert len({tuple(begin()) for _ in range(4)}) > 1
     cfg.SEED = 7
-    assert order() == order()
+    assert begin() == begin()
+    trainer = Trainer(cfg)
+    assert order(trainer._trainer.data_loader) == begin()
+    trainer.resume(str(trained / "model_0000003.pth"))
+    assert order(trainer._trainer.data_loader) != begin()
 
 
 def test_evaluation_of_the_last_checkpoint(config_file, trained, tmp_path):

@@ -15,9 +15,11 @@ import torch
 pytest.importorskip("mmdet", reason="MMDetection is not installed")
 
 from mmengine.config import Config  # noqa: E402
+from mmengine.dataset import InfiniteSampler  # noqa: E402
 from mmengine.logging import HistoryBuffer  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
+from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from metaheads import load  # noqa: E402
 from metaheads.cli import main  # noqa: E402
@@ -221,6 +223,15 @@ def test_atomic_backend_leaves_no_partial_file(tmp_path, monkeypatch):
     assert target.read_bytes() == b"first"
 
 
+def test_an_old_checkpoint_goes_when_the_next_is_written(tmp_path):
+    old, new = tmp_path / "iter_2.pth", tmp_path / "iter_4.pth"
+    AtomicLocalBackend().put(b"old", old)
+    AtomicLocalBackend().remove(old)
+    assert old.read_bytes() == b"old"
+    AtomicLocalBackend().put(b"new", new)
+    assert not old.exists() and new.read_bytes() == b"new"
+
+
 def test_latest_checkpoint_is_that_of_the_last_training(tmp_path):
     for name in ("iter_300.pth", "iter_2000.pth"):
         (tmp_path / name).touch()
@@ -234,20 +245,32 @@ def test_latest_checkpoint_is_that_of_the_last_training(tmp_path):
     assert last_checkpoint(tmp_path) is None
 
 
-def test_resume_draws_no_batch_of_the_past():
-    class Drawn(list):
-        def __iter__(self):
-            for index in range(100):
-                self.append(index)
-                yield index
+def test_resume_loads_no_batch_of_the_past_and_keeps_the_order():
+    class Images(Dataset):
+        def __init__(self):
+            self.loaded = []
 
-    drawn = Drawn()
-    loop = TrainLoop.__new__(TrainLoop)
-    loop._iter, loop._max_iters, loop.stop_training = 7, 7, False
-    loop._runner = SimpleNamespace(call_hook=lambda name: None, model=None)
-    loop.dataloader_iterator = iter(drawn)
-    loop.run()
-    assert not drawn and next(loop.dataloader_iterator) == 0
+        def __len__(self):
+            return 10
+
+        def __getitem__(self, index):
+            self.loaded.append(index)
+            return index
+
+    def train(past: int, count: int) -> tuple[list, int]:
+        images = Images()
+        loop = TrainLoop.__new__(TrainLoop)
+        loop.dataloader = DataLoader(images, 2, sampler=InfiniteSampler(images, seed=3))
+        loop.dataloader_iterator = iter(loop.dataloader)
+        loop._iter, loop._max_iters, loop.stop_training = past, past, False
+        loop._runner = SimpleNamespace(call_hook=lambda name: None, model=None)
+        loop.run()
+        batches = [next(loop.dataloader_iterator).tolist() for _ in range(count)]
+        return batches, len(images.loaded)
+
+    undisturbed, _ = train(0, 11)
+    resumed, loaded = train(7, 4)
+    assert resumed == undisturbed[7:] and loaded == 8
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,18 @@ class Trainer(DefaultTrainer):
         """
         self.checkpointer.load_strictly(path)
         self.start_iter = self.iter + 1
+        self.reshuffle()
         for hook in self._hooks:
             if isinstance(hook, hooks.PeriodicCheckpointer):
                 hook.recent_checkpoints = self.checkpointer.periodic_files()
+
+    def reshuffle(self) -> None:
+        """Lets a resumed training draw another order than its beginning, also with a fixed SEED."""
+        if self.cfg.SEED >= 0:
+            cfg = self.cfg.clone()
+            cfg.defrost()
+            cfg.SEED += self.start_iter
+            self._trainer.reset_data_loader(lambda: self.build_train_loader(cfg))
 
     def train(self) -> dict[str, Any]:
         """Trains to the end; the results of the last evaluation, empty but in the first process."""

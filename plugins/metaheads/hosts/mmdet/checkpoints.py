@@ -13,11 +13,12 @@ A config uses both parts:
 
 from __future__ import annotations
 
+import collections
 import itertools
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,12 +35,25 @@ _STEP = re.compile(r"^(?:iter|epoch)_(\d+)\.pth$")
 
 @register_backend("metaheads.AtomicLocalBackend")
 class AtomicLocalBackend(LocalBackend):
-    """Writes beside the file and renames, so that a file is there whole or not at all."""
+    """Writes beside the file and renames, so that a file is there whole or not at all.
+
+    MMEngine removes an old checkpoint just before it writes the one that takes its place, which may
+    leave none: here a file is removed when the next one is written.
+    """
+
+    _outdated: ClassVar[list[str | Path]] = []  # MMEngine makes a backend for every file
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         unfinished = Path(f"{filepath}.writing")
         super().put(obj, unfinished)
         os.replace(unfinished, filepath)
+        while self._outdated:
+            Path(self._outdated.pop()).unlink(missing_ok=True)
+
+    def remove(self, filepath: str | Path) -> None:
+        if not self.isfile(filepath):
+            raise FileNotFoundError(f"{filepath}: no such file")
+        self._outdated.append(filepath)
 
 
 @HOOKS.register_module()
@@ -84,11 +98,14 @@ class BroadcastBuffers(Hook):
 class TrainLoop(IterBasedTrainLoop):
     """MMEngine's, which on a resume loads and augments all batches of the past once more.
 
-    They are skipped here without being drawn; the sampler shuffles anew (with a fixed
-    `randomness.seed` in the order in which the training began).
+    Here only their numbers are drawn: with a fixed `randomness.seed` the order goes on where it was
+    (but for the few batches that workers have prepared by then).
     """
 
     def run(self) -> torch.nn.Module:
+        batches = self.dataloader.batch_sampler
+        numbers = getattr(batches.sampler, "indices", iter(()))  # of an InfiniteSampler
+        collections.deque(itertools.islice(numbers, self.iter * batches.batch_size), maxlen=0)
         past = itertools.repeat(None, self.iter)
         self.dataloader_iterator = itertools.chain(past, self.dataloader_iterator)
         return super().run()
