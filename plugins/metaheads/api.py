@@ -8,6 +8,7 @@ result = model.predict("street.jpg")
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,13 +20,32 @@ from metaheads.configs import find_config
 from metaheads.structures import Detections
 
 
+@dataclass(frozen=True)
+class InputFormat:
+    """What a network sees.
+
+    Attributes:
+        size: (height, width) to which images are stretched; None: it follows the image.
+        mean, std: per channel, on 0..255, in the order of `channels`.
+        channels: "RGB" or "BGR".
+    """
+
+    size: tuple[int, int] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: str
+
+
 class HostedModel(Protocol):
     """What each host's `inference.build` returns."""
 
     module: torch.nn.Module
     class_names: list[str]
+    input_format: InputFormat
 
     def detect(self, image: np.ndarray) -> Detections: ...
+
+    def checkpoint(self) -> dict[str, Any]: ...
 
 
 class Model:
@@ -34,12 +54,14 @@ class Model:
     Attributes:
         module: the host's model in evaluation mode.
         class_names: name of every label.
+        input_format: size and normalisation of the network's input.
     """
 
     def __init__(self, hosted: HostedModel) -> None:
         self._hosted = hosted
         self.module = hosted.module
         self.class_names = hosted.class_names
+        self.input_format = hosted.input_format
 
     @torch.no_grad()
     def predict(self, image: str | Path | np.ndarray, threshold: float = 0.0) -> Detections:
@@ -54,6 +76,11 @@ class Model:
         """
         found = self._hosted.detect(as_rgb(image)).to("cpu")
         return found[found.scores > threshold]
+
+    def checkpoint(self) -> dict[str, Any]:
+        """The weights as the host's own loaders expect them in a file, without a training's
+        state."""
+        return self._hosted.checkpoint()
 
     @torch.no_grad()
     def raw_outputs(self, images: Tensor) -> Any:

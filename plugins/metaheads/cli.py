@@ -1,4 +1,4 @@
-"""The command `metaheads`: quickstart, train, demo, make-shapes, doctor."""
+"""The command `metaheads`; `COMMANDS` lists what it can do."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ COMMANDS = {
     "quickstart": "make the embedded data set, train on it, evaluate, draw",
     "train": "train or evaluate in Detectron2 or MMDetection",
     "demo": "draw what a model finds in images",
+    "import-weights": "bring a checkpoint of other authors, or of the other host, to a config",
     "make-shapes": "write the embedded data set",
     "doctor": "what is installed, what is wrong with it, and the remedy",
 }

@@ -134,7 +134,7 @@ def test_another_architecture_names_both():
 
 
 def test_authors_checkpoint_must_be_imported_first():
-    with pytest.raises(ValueError, match="weights.yolact.convert"):
+    with pytest.raises(ValueError, match="metaheads import-weights"):
         load_into(Model(), {"prediction_layers.0.bbox_layer.weight": torch.zeros(1)})
 
 

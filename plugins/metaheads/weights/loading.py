@@ -9,16 +9,13 @@ from torch import Tensor, nn
 
 from metaheads.messages import list_some
 from metaheads.weights.convert import Coverage, to_host
+from metaheads.weights.importers import find_importer
 
 # Batch norms count their steps here; frozen ones, and old checkpoints, have no counters.
 _COUNTER = "num_batches_tracked"
 
 # Beginnings of names that tell what wrote a checkpoint.
 _SIGNATURES = (
-    (
-        "prediction_layers.0.",
-        "the authors' YOLACT (convert it first: metaheads.weights.yolact.convert)",
-    ),
     ("core.proto_net.", "Yolact"),
     ("roi_heads.", "a Detectron2 R-CNN"),
     ("roi_head.", "an MMDetection two-stage detector"),
@@ -28,7 +25,11 @@ _SIGNATURES = (
 
 
 def load_into(
-    model: nn.Module, state_dict: Mapping[str, Tensor], *, reinitialise_classes: bool = False
+    model: nn.Module,
+    state_dict: Mapping[str, Tensor],
+    *,
+    reinitialise_classes: bool = False,
+    allow_partial: bool = False,
 ) -> Coverage:
     """Loads a checkpoint of either host into a model of either host; all entries must fit.
 
@@ -36,14 +37,18 @@ def load_into(
         model: a hosted model, or any module with `backbone` and `core`.
         state_dict: what `read_checkpoint` or an importer returned.
         reinitialise_classes: the layers whose size follows the number of classes keep their values.
+        allow_partial: entries may be missing or left over, as long as some fit.
 
     Raises:
-        ValueError: another architecture, another number of classes, or layers of other shapes.
+        ValueError: another architecture, another number of classes, layers of other shapes, or
+            values that are not finite.
         KeyError: entries that are missing or left over.
     """
     own = model.state_dict()
     state = to_host(state_dict, own)
-    _check_architecture(model, own, state)
+    _check_finite(state)
+    if not (allow_partial and any(name in own for name in state)):
+        _check_architecture(model, own, state)
     fresh = _class_entries(model, own, state) if reinitialise_classes else set()
     reshaped = [n for n in own if n in state and n not in fresh and own[n].shape != state[n].shape]
     _check_shapes(model, own, state, reshaped)
@@ -54,7 +59,7 @@ def load_into(
         reshaped=[name for name in own if name in fresh],
     )
     leftover = [name for name in coverage.unused if _COUNTER not in name]
-    if coverage.missing or leftover:
+    if (coverage.missing or leftover) and not allow_partial:
         raise KeyError(_unequal(coverage.missing, leftover))
     model.load_state_dict({name: state[name] for name in coverage.used}, strict=False)
     return coverage
@@ -72,6 +77,15 @@ def _unequal(missing: list[str], leftover: list[str]) -> str:
     )
 
 
+def _check_finite(state: Mapping[str, Tensor]) -> None:
+    broken = [name for name, value in state.items() if not value.isfinite().all()]
+    if broken:
+        raise ValueError(
+            f"the checkpoint holds NaN or infinite values in {list_some(broken)}: the training "
+            "that wrote it had diverged, or the file is damaged; take an earlier one"
+        )
+
+
 def _check_architecture(model: nn.Module, own: Mapping, state: Mapping) -> None:
     heads = [name for name in own if not name.startswith("backbone.")] or [*own]
     if 2 * sum(name in state for name in heads) >= len(heads):
@@ -84,6 +98,9 @@ def _check_architecture(model: nn.Module, own: Mapping, state: Mapping) -> None:
 
 
 def _writer(state: Mapping) -> str:
+    importer = find_importer(state)
+    if importer:
+        return f"the authors of {importer.name} (convert it first: metaheads import-weights)"
     for beginning, words in _SIGNATURES:
         if any(name.startswith(beginning) for name in state):
             return words

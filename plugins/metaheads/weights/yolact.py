@@ -1,9 +1,4 @@
-"""The authors' YOLACT and YOLACT++ checkpoints (dbolya/yolact) -> ours.
-
-A file for `--checkpoint` and `load`, in either host:
-
-    state, coverage = convert(read_checkpoint("yolact_base_54_800000.pth"))
-    torch.save(state, "yolact_base.pth")
+"""The authors' YOLACT and YOLACT++ checkpoints (dbolya/yolact) -> ours, for `import-weights`.
 
 The state dict is that of a module with `backbone` (our DeformableResNet, Darknet53, or any ResNet
 by `to_host`) and `core` (Yolact). No number changes.
@@ -17,6 +12,7 @@ from torch import Tensor
 
 from metaheads.messages import list_some
 from metaheads.weights.convert import Coverage, Rule, rename_keys
+from metaheads.weights.importers import Importer, register_importer
 
 _CORE: tuple[Rule, ...] = (
     (r"fpn\.(lat_layers|pred_layers)\.([012])\.(\w+)", r"core.fpn.\1.\2.\3"),
@@ -72,3 +68,14 @@ def convert(
             "or of another model; download it again"
         )
     return converted, coverage
+
+
+register_importer(
+    Importer(
+        name="yolact",
+        signature=r"prediction_layers\.0\..+",
+        convert=convert,
+        source="https://github.com/dbolya/yolact",
+        licence="MIT",
+    )
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms
 from detectron2.structures import Instances
 
+from metaheads.api import InputFormat
+from metaheads.hosts.detectron2.config import test_size
 from metaheads.hosts.detectron2.datasets import class_names
 from metaheads.hosts.detectron2.train import build_model, load_config
 from metaheads.structures import Detections
@@ -21,19 +24,24 @@ class HostedModel:
     def __init__(self, cfg: CfgNode, module: torch.nn.Module) -> None:
         self.module = module
         self.class_names = class_names(cfg)
-        self._format = cfg.INPUT.FORMAT
+        mean, std = tuple(cfg.MODEL.PIXEL_MEAN), tuple(cfg.MODEL.PIXEL_STD)
+        self.input_format = InputFormat(test_size(cfg), mean, std, cfg.INPUT.FORMAT)
         smallest, largest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
         self._resize = transforms.ResizeShortestEdge(smallest, largest)  # 0: nothing
 
     def detect(self, image: np.ndarray) -> Detections:
         """(H, W, 3) uint8 RGB -> finished detections."""
         height, width = image.shape[:2]
-        if self._format == "BGR":
+        if self.input_format.channels == "BGR":
             image = image[..., ::-1]
         image = self._resize.get_transform(image).apply_image(image)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         inputs = {"image": pixels, "height": height, "width": width}
         return to_detections(self.module([inputs])[0]["instances"])
+
+    def checkpoint(self) -> dict[str, Any]:
+        """The weights, as DetectionCheckpointer reads them."""
+        return {"model": self.module.state_dict()}
 
 
 def build(

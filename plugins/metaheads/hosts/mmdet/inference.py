@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 
 from metaheads import weights
+from metaheads.api import InputFormat
 from metaheads.hosts.mmdet.registry import MODELS
 from metaheads.hosts.mmdet.train import class_names, load_config
 from metaheads.structures import Detections
@@ -27,6 +29,8 @@ class HostedModel:
         pipeline = [
             step for step in copy.deepcopy(dataset.pipeline) if "Annotations" not in step.type
         ]
+        sizes = (step.size for step in pipeline if step.type == "metaheads.FixedResize")
+        self.input_format = _input_format(module.data_preprocessor, next(sizes, None))
         pipeline[0].type = "mmdet.LoadImageFromNDArray"
         self._pipeline = Compose(pipeline)
 
@@ -36,6 +40,17 @@ class HostedModel:
         data = self._pipeline({"img": bgr, "img_id": 0, "img_path": ""})
         batch = {"inputs": [data["inputs"]], "data_samples": [data["data_samples"]]}
         return to_detections(self.module.test_step(batch)[0].pred_instances)
+
+    def checkpoint(self) -> dict[str, Any]:
+        """The weights, and the class names where `init_detector` looks for them."""
+        meta = {"dataset_meta": {"classes": self.class_names}}
+        return {"meta": meta, "state_dict": self.module.state_dict()}
+
+
+def _input_format(preprocessor: Any, size: tuple[int, int] | None) -> InputFormat:
+    mean, std = (tuple(getattr(preprocessor, name).flatten().tolist()) for name in ("mean", "std"))
+    swapped = getattr(preprocessor, "_channel_conversion", False)  # MMDetection reads BGR
+    return InputFormat(size and tuple(size), mean, std, "RGB" if swapped else "BGR")
 
 
 def build(

@@ -1,0 +1,100 @@
+"""`metaheads import-weights`: other authors' checkpoints, those of the other host or of a training,
+as a file of weights alone for the model of a config."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metaheads.api import Model, load
+from metaheads.configs import HOSTS
+from metaheads.weights import find_importer, load_into, read_checkpoint
+
+EPILOG = """examples:
+  tools/import_weights.py yolact_base_54_800000.pth --config-file yolact/yolact_r101_550_coco \\
+    --host mmdet --out yolact_base.pth
+  tools/import_weights.py work_dirs/mine/iter_300.pth --config-file mine.yaml --out mine_d2.pth
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("checkpoint", type=Path, help="the file to import")
+    parser.add_argument("--from", dest="origin", help="its format, where the file does not tell")
+    parser.add_argument(
+        "--config-file",
+        required=True,
+        help="of the model that the weights are for: path, or name of one of our configs",
+    )
+    parser.add_argument("--host", choices=HOSTS, help="where the config does not tell")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="file to write; its model card stands beside"
+    )
+    parser.add_argument("--allow-partial", action="store_true", help="entries may be missing")
+    parser.add_argument(
+        "--reinitialise-classes",
+        action="store_true",
+        help="leave the class layers out (another number of classes)",
+    )
+    parser.add_argument("--trust-checkpoint", action="store_true", help="the file may run code")
+
+
+def run(args: argparse.Namespace) -> int:
+    file, out = args.checkpoint, args.out
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"--out {out}: no folder {out.parent}; make it first")
+    state = read_checkpoint(file, trust=args.trust_checkpoint)
+    importer = find_importer(state, args.origin)
+    if importer:
+        state, renamed = importer.convert(state, complete=not args.allow_partial)
+        sys.stdout.write(f"{importer.name}: {renamed.summary()}\n")
+    model = load(args.config_file, host=args.host, device="cpu")
+    coverage = load_into(
+        model.module,
+        state,
+        reinitialise_classes=args.reinitialise_classes,
+        allow_partial=args.allow_partial,
+    )
+    sys.stdout.write(f"{args.config_file}: {coverage.summary()}\n")
+    card = {
+        "file": file.name,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "source": importer.source if importer else "a checkpoint of this project's models",
+        "licence": importer.licence if importer else "that of the file it was made from",
+        "config": args.config_file,
+        **describe(model),
+        "fresh": [*coverage.missing, *coverage.reshaped],
+    }
+    _save(model, card, out)
+    sys.stdout.write(f"{out}\n{card_path(out)}\n")
+    return 0
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """Classes, input size and normalisation of a model, as plain containers."""
+    return {
+        "classes": list(model.class_names),
+        "input": json.loads(json.dumps(dataclasses.asdict(model.input_format))),
+    }
+
+
+def card_path(weights: Path) -> Path:
+    """Where the model card of a file of weights lies."""
+    return weights.with_suffix(".json")
+
+
+def _save(model: Model, card: dict[str, Any], out: Path) -> None:
+    """Writes the weights, then the card; each is there whole or not at all."""
+    unfinished = out.with_name(f".{out.name}.tmp")
+    torch.save({**model.checkpoint(), "model_card": card}, unfinished)
+    os.replace(unfinished, out)
+    card_path(out).write_text(json.dumps(card, indent=1) + "\n")

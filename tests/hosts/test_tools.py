@@ -1,0 +1,109 @@
+"""Every tool serves an architecture that it has never heard of, in both hosts."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("mmdet", reason="MMDetection is not installed")
+pytest.importorskip("detectron2", reason="Detectron2 is not installed")
+
+from tests.hosts.toy import write_configs  # noqa: E402
+
+from metaheads import load  # noqa: E402
+from metaheads.cli import main  # noqa: E402
+from metaheads.weights import Coverage, Importer, register_importer  # noqa: E402
+
+HOSTS = ("mmdet", "detectron2")
+both_hosts = pytest.mark.parametrize("host", HOSTS)
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_configs(tmp_path_factory.mktemp("toy"))
+
+
+def _convert(state, *, complete=True):
+    return {name.removeprefix("theirs."): t for name, t in state.items()}, Coverage(used=[*state])
+
+
+@pytest.fixture(scope="module")
+def authors_file(configs, tmp_path_factory) -> Path:
+    """A checkpoint in the made-up format of the toy's authors."""
+    register_importer(Importer("toy", r"theirs\..+", _convert, "https://example.org/toy", "MIT"))
+    state = load(configs["mmdet"]).module.state_dict()
+    file = tmp_path_factory.mktemp("authors") / "toy.pth"
+    torch.save({f"theirs.{name}": torch.rand_like(t.float()) for name, t in state.items()}, file)
+    return file
+
+
+@both_hosts
+def test_import_weights(host, configs, authors_file, tmp_path, capsys):
+    out = tmp_path / "ours.pth"
+    flags = ["--config-file", str(configs[host]), "--out", str(out)]
+    assert main(["import-weights", str(authors_file), *flags]) == 0
+    assert "missing 0, unused 0" in capsys.readouterr().out
+    card = json.loads(out.with_suffix(".json").read_text())
+    assert (card["source"], card["licence"]) == ("https://example.org/toy", "MIT")
+    assert card["classes"][0] == "figure" and card["input"]["size"] == [128, 128]
+    assert card["input"]["channels"] == "RGB"
+    theirs = torch.load(authors_file, weights_only=True)
+    layer = load(configs[host], out).module.core.layer
+    assert torch.equal(layer.weight, theirs["theirs.core.layer.weight"])
+    assert torch.load(out, weights_only=True)["model_card"] == card
+
+
+@both_hosts
+def test_import_weights_of_the_other_host(host, configs, authors_file, tmp_path):
+    first, second = tmp_path / "first.pth", tmp_path / "second.pth"
+    other = HOSTS[host == "mmdet"]
+    command = ["import-weights", str(authors_file), "--out", str(first)]
+    assert main([*command, "--from", "toy", "--config-file", str(configs[host])]) == 0
+    command = ["import-weights", str(first), "--out", str(second)]
+    assert main([*command, "--config-file", str(configs[other])]) == 0
+    images = torch.rand(1, 3, 128, 128)
+    outputs = [
+        load(configs[each], file, device="cpu").raw_outputs(images)
+        for each, file in ((host, first), (other, second))
+    ]
+    assert torch.equal(outputs[0].logits, outputs[1].logits)
+
+
+def test_import_weights_refuses(configs, authors_file, tmp_path, capsys):
+    state = torch.load(authors_file, weights_only=True)
+
+    def refuse(changed, *flags, out=tmp_path / "out.pth") -> str:
+        torch.save(changed, tmp_path / "changed.pth")
+        command = ["import-weights", str(tmp_path / "changed.pth"), *flags]
+        assert main([*command, "--config-file", str(configs["mmdet"]), "--out", str(out)]) == 2
+        assert not out.exists()
+        return capsys.readouterr().err
+
+    part = {name: tensor for name, tensor in state.items() if "layer.bias" not in name}
+    assert "lacks core.layer.bias" in refuse(part)
+    nan = {**state, "theirs.core.layer.bias": torch.full((7,), torch.nan)}
+    assert "NaN or infinite values in core.layer.bias" in refuse(nan)
+    assert "no format 'yolo'; known are" in refuse(state, "--from", "yolo")
+    other = {**state, "theirs.core.layer.bias": torch.zeros(3)}
+    other["theirs.core.layer.weight"] = torch.zeros(3, 64, 1, 1)
+    assert "3 classes, the model 7 classes" in refuse(other)
+    assert "no folder" in refuse(state, out=tmp_path / "nowhere" / "x.pth")
+
+
+def test_import_weights_of_parts_and_of_other_classes(configs, authors_file, tmp_path):
+    state = torch.load(authors_file, weights_only=True)
+    state["theirs.core.layer.bias"] = torch.zeros(3)
+    state["theirs.core.layer.weight"] = torch.zeros(3, 64, 1, 1)
+    file, out = tmp_path / "three.pth", tmp_path / "out.pth"
+    torch.save(state, file)
+    flags = ["--config-file", str(configs["mmdet"]), "--out", str(out)]
+    assert main(["import-weights", str(file), *flags, "--reinitialise-classes"]) == 0
+    fresh = ["core.layer.weight", "core.layer.bias"]
+    assert json.loads(out.with_suffix(".json").read_text())["fresh"] == fresh
+    del state["theirs.core.layer.bias"], state["theirs.core.layer.weight"]
+    torch.save(state, file)
+    assert main(["import-weights", str(file), *flags, "--allow-partial"]) == 0
+    assert json.loads(out.with_suffix(".json").read_text())["fresh"] == fresh
+    conv1 = torch.load(out, weights_only=True)["state_dict"]["backbone.conv1.weight"]
+    assert torch.equal(conv1, state["theirs.backbone.conv1.weight"])
