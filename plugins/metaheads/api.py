@@ -8,6 +8,7 @@ result = model.predict("street.jpg")
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from metaheads.configs import find_config
+from metaheads.profiling import Probe
 from metaheads.structures import Detections
 
 
@@ -43,9 +45,26 @@ class HostedModel(Protocol):
     class_names: list[str]
     input_format: InputFormat
 
-    def detect(self, image: np.ndarray) -> Detections: ...
+    def detect(self, images: list[np.ndarray]) -> list[Detections]: ...
+
+    def probes(self) -> list[Probe]: ...
 
     def checkpoint(self) -> dict[str, Any]: ...
+
+
+@dataclass
+class TrainingStep:
+    """What each host's `steps.build` returns.
+
+    Attributes:
+        loss: the total loss of one and the same batch, with a graph.
+        probes: the methods that make up the stages "preprocess" and "forward" of `loss`.
+    """
+
+    module: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    loss: Callable[[], Tensor]
+    probes: list[Probe]
 
 
 class Model:
@@ -74,8 +93,18 @@ class Model:
         Raises:
             FileNotFoundError, ValueError: no such file; not an image, or an array of another form.
         """
-        found = self._hosted.detect(as_rgb(image)).to("cpu")
-        return found[found.scores > threshold]
+        return self.predict_batch([as_rgb(image)], threshold)[0]
+
+    @torch.no_grad()
+    def predict_batch(self, images: list[np.ndarray], threshold: float = 0.0) -> list[Detections]:
+        """As `predict`, for several (H, W, 3) uint8 RGB arrays in one pass of the network."""
+        found = [each.to("cpu") for each in self._hosted.detect(images)]
+        return [each[each.scores > threshold] for each in found]
+
+    def probes(self) -> list[Probe]:
+        """The methods of the model that make up the stages of a prediction, for `StageClock`:
+        "preprocess", "backbone", "neck", "heads", "decode" (with NMS) and "masks"."""
+        return self._hosted.probes()
 
     def checkpoint(self) -> dict[str, Any]:
         """The weights as the host's own loaders expect them in a file, without a training's
@@ -131,3 +160,17 @@ def as_rgb(image: str | Path | np.ndarray) -> np.ndarray:
     if pixels is None:
         raise ValueError(f"{image} is not an image, or it is broken: replace it")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def necks(module: torch.nn.Module) -> list[torch.nn.Module]:
+    """The feature pyramid, wherever an architecture keeps it."""
+    core = getattr(module, "core", None)
+    found = [getattr(module, "neck", None), getattr(core, "neck", None), getattr(core, "fpn", None)]
+    return [each for each in found if each is not None]
+
+
+def core_probes(module: torch.nn.Module) -> list[Probe]:
+    """The stages of a model of ours behind its features; none of a model of the host's own."""
+    if not hasattr(module, "core"):
+        return []
+    return [(module.core, "decode", "decode"), (Detections, "finish", "masks")]

@@ -10,6 +10,7 @@ COMMANDS = {
     "quickstart": "make the embedded data set, train on it, evaluate, draw",
     "train": "train or evaluate in Detectron2 or MMDetection",
     "demo": "draw what a model finds in images",
+    "benchmark": "where the time of a prediction goes, models side by side",
     "import-weights": "bring a checkpoint of other authors, or of the other host, to a config",
     "make-shapes": "write the embedded data set",
     "doctor": "what is installed, what is wrong with it, and the remedy",

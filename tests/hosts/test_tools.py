@@ -107,3 +107,61 @@ def test_import_weights_of_parts_and_of_other_classes(configs, authors_file, tmp
     assert json.loads(out.with_suffix(".json").read_text())["fresh"] == fresh
     conv1 = torch.load(out, weights_only=True)["state_dict"]["backbone.conv1.weight"]
     assert torch.equal(conv1, state["theirs.backbone.conv1.weight"])
+
+
+def test_benchmark(configs, tmp_path, capsys):
+    names = [f"{host}:{path}" for host, path in configs.items()]
+    assert (
+        main(
+            [
+                "benchmark",
+                *names,
+                "--repeats",
+                "2",
+                "--max-images",
+                "3",
+                "--batch",
+                "2",
+                "--out",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
+    assert "without --checkpoint" in capsys.readouterr().out
+    report = json.loads((tmp_path / "benchmark.json").read_text())
+    ours, theirs = report["models"]
+    for model in (ours, theirs):
+        stages = model["stages_ms"]
+        assert min(stages[name] for name in stages if name != "neck") > 0 == stages["neck"]
+        assert sum(stages.values()) == pytest.approx(model["total_ms"], rel=0.5)
+        assert model["detections"] == 7, "one for each class"
+    assert ours["gmacs"] == pytest.approx(theirs["gmacs"]) and ours["gmacs"] > 0.1
+    assert ours["parameters"] == theirs["parameters"]
+    table = (tmp_path / "benchmark.md").read_text().splitlines()
+    assert len(table) == 6 and table[2].count("|") == table[4].count("|")
+    assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_benchmark_of_training_steps(configs, tmp_path):
+    names = [f"{host}:{path}" for host, path in configs.items()]
+    command = ["benchmark", *names, "--train", "--repeats", "1", "--batch", "2"]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    for model in json.loads((tmp_path / "benchmark.json").read_text())["models"]:
+        assert min(model["stages_ms"].values()) > 0
+        assert model["stages_ms"]["forward"] > model["stages_ms"]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--checkpoint", "a.pth", "b.pth", "c.pth"], "3 files for 2 configs"),
+        (["--batch", "0"], "--batch must be at least 1"),
+        (["--images", "nowhere"], "no image or folder nowhere"),
+        (["--train", "--images", "x"], "leave out"),
+    ],
+)
+def test_benchmark_refuses(configs, capsys, flags, message):
+    names = [f"{host}:{path}" for host, path in configs.items()]
+    assert main(["benchmark", *names, *flags]) == 2
+    assert message in capsys.readouterr().err

@@ -9,13 +9,19 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms
+from detectron2.modeling.meta_arch import dense_detector, rcnn
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.structures import Instances
 
-from metaheads.api import InputFormat
+from metaheads.api import InputFormat, core_probes, necks
 from metaheads.hosts.detectron2.config import test_size
 from metaheads.hosts.detectron2.datasets import class_names
 from metaheads.hosts.detectron2.train import build_model, load_config
+from metaheads.profiling import Probe
 from metaheads.structures import Detections
+
+_META_ARCHITECTURES = (rcnn, dense_detector)  # each has the function under its own name
+_DECODING = ("predict_proposals", "inference_single_image")  # of RPN, of dense detectors
 
 
 class HostedModel:
@@ -29,15 +35,39 @@ class HostedModel:
         smallest, largest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
         self._resize = transforms.ResizeShortestEdge(smallest, largest)  # 0: nothing
 
-    def detect(self, image: np.ndarray) -> Detections:
-        """(H, W, 3) uint8 RGB -> finished detections."""
+    def detect(self, images: list[np.ndarray]) -> list[Detections]:
+        """(H, W, 3) uint8 RGB each -> finished detections."""
+        inputs = [self._prepare(image) for image in images]
+        return [to_detections(each["instances"]) for each in self.module(inputs)]
+
+    def _prepare(self, image: np.ndarray) -> dict[str, Any]:
         height, width = image.shape[:2]
         if self.input_format.channels == "BGR":
             image = image[..., ::-1]
         image = self._resize.get_transform(image).apply_image(image)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        inputs = {"image": pixels, "height": height, "width": width}
-        return to_detections(self.module([inputs])[0]["instances"])
+        return {"image": pixels, "height": height, "width": width}
+
+    def probes(self) -> list[Probe]:
+        module = self.module
+        found: list[Probe] = [
+            (self, "_prepare", "preprocess"),
+            (module, "forward", "heads"),
+            *((part, "forward", "neck") for part in necks(module)),
+        ]
+        body = getattr(module.backbone, "bottom_up", None)
+        if body is not None:  # a pyramid around it
+            found.append((module.backbone, "forward", "neck"))
+        found.append((body or module.backbone, "forward", "backbone"))
+        for name in ("_network_image", "_pad", "preprocess_image"):
+            if hasattr(module, name):
+                found.append((module, name, "preprocess"))
+        for part in module.modules():
+            found += [(part, name, "decode") for name in _DECODING if hasattr(part, name)]
+            if isinstance(part, FastRCNNOutputLayers):
+                found.append((part, "inference", "decode"))
+        postprocessing = [(owner, "detector_postprocess", "masks") for owner in _META_ARCHITECTURES]
+        return found + postprocessing + core_probes(module)
 
     def checkpoint(self) -> dict[str, Any]:
         """The weights, as DetectionCheckpointer reads them."""

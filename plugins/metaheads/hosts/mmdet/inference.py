@@ -13,9 +13,10 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 
 from metaheads import weights
-from metaheads.api import InputFormat
+from metaheads.api import InputFormat, core_probes, necks
 from metaheads.hosts.mmdet.registry import MODELS
 from metaheads.hosts.mmdet.train import class_names, load_config
+from metaheads.profiling import Probe
 from metaheads.structures import Detections
 
 
@@ -34,12 +35,30 @@ class HostedModel:
         pipeline[0].type = "mmdet.LoadImageFromNDArray"
         self._pipeline = Compose(pipeline)
 
-    def detect(self, image: np.ndarray) -> Detections:
-        """(H, W, 3) uint8 RGB -> finished detections."""
-        bgr = np.ascontiguousarray(image[..., ::-1])
-        data = self._pipeline({"img": bgr, "img_id": 0, "img_path": ""})
-        batch = {"inputs": [data["inputs"]], "data_samples": [data["data_samples"]]}
-        return to_detections(self.module.test_step(batch)[0].pred_instances)
+    def detect(self, images: list[np.ndarray]) -> list[Detections]:
+        """(H, W, 3) uint8 RGB each -> finished detections."""
+        data = [
+            self._pipeline(
+                {"img": np.ascontiguousarray(image[..., ::-1]), "img_id": 0, "img_path": ""}
+            )
+            for image in images
+        ]
+        batch = {name: [each[name] for each in data] for name in ("inputs", "data_samples")}
+        return [to_detections(each.pred_instances) for each in self.module.test_step(batch)]
+
+    def probes(self) -> list[Probe]:
+        module = self.module
+        found: list[Probe] = [
+            (self, "_pipeline", "preprocess"),
+            (module.data_preprocessor, "forward", "preprocess"),
+            (module, "predict", "heads"),
+            (module.backbone, "forward", "backbone"),
+            *((part, "forward", "neck") for part in necks(module)),
+        ]
+        for name, part in module.named_modules():  # MMDetection's heads
+            if hasattr(part, "predict_by_feat"):
+                found.append((part, "predict_by_feat", "masks" if "mask" in name else "decode"))
+        return found + core_probes(module)
 
     def checkpoint(self) -> dict[str, Any]:
         """The weights, and the class names where `init_detector` looks for them."""
