@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from metaheads.configs import find_config
+from metaheads.media import read_image
 from metaheads.profiling import Probe
 from metaheads.structures import Detections
 
@@ -146,20 +147,13 @@ def load(
 
 def as_rgb(image: str | Path | np.ndarray) -> np.ndarray:
     """A file or array -> (H, W, 3) uint8 RGB."""
-    import cv2
-
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(
-                f"image must be (H, W, 3) uint8 RGB, got shape {image.shape}, dtype {image.dtype}"
-            )
-        return image
-    if not Path(image).is_file():
-        raise FileNotFoundError(f"no image {image}")
-    pixels = cv2.imread(str(image), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise ValueError(f"{image} is not an image, or it is broken: replace it")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    if not isinstance(image, np.ndarray):
+        return read_image(image)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f"image must be (H, W, 3) uint8 RGB, got shape {image.shape}, dtype {image.dtype}"
+        )
+    return image
 
 
 def necks(module: torch.nn.Module) -> list[torch.nn.Module]:

@@ -1,8 +1,10 @@
 """Every tool serves an architecture that it has never heard of, in both hosts."""
 
 import json
+import shutil
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 
@@ -10,9 +12,11 @@ pytest.importorskip("mmdet", reason="MMDetection is not installed")
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
 from tests.hosts.toy import write_configs  # noqa: E402
+from tests.test_media import write_video  # noqa: E402
 
 from metaheads import load  # noqa: E402
 from metaheads.cli import main  # noqa: E402
+from metaheads.media import VideoSource  # noqa: E402
 from metaheads.weights import Coverage, Importer, register_importer  # noqa: E402
 
 HOSTS = ("mmdet", "detectron2")
@@ -36,6 +40,15 @@ def authors_file(configs, tmp_path_factory) -> Path:
     file = tmp_path_factory.mktemp("authors") / "toy.pth"
     torch.save({f"theirs.{name}": torch.rand_like(t.float()) for name, t in state.items()}, file)
     return file
+
+
+@pytest.fixture(scope="module")
+def weights_of(configs, tmp_path_factory) -> dict[str, Path]:
+    """host -> a checkpoint of the toy in it."""
+    files = {host: tmp_path_factory.mktemp("weights") / f"{host}.pth" for host in HOSTS}
+    for host, file in files.items():
+        torch.save(load(configs[host], device="cpu").checkpoint(), file)
+    return files
 
 
 @both_hosts
@@ -157,7 +170,7 @@ def test_benchmark_of_training_steps(configs, tmp_path):
     [
         (["--checkpoint", "a.pth", "b.pth", "c.pth"], "3 files for 2 configs"),
         (["--batch", "0"], "--batch must be at least 1"),
-        (["--images", "nowhere"], "no image or folder nowhere"),
+        (["--images", "nowhere"], "no image, video or folder nowhere"),
         (["--train", "--images", "x"], "leave out"),
     ],
 )
@@ -165,3 +178,45 @@ def test_benchmark_refuses(configs, capsys, flags, message):
     names = [f"{host}:{path}" for host, path in configs.items()]
     assert main(["benchmark", *names, *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+@both_hosts
+def test_demo(host, configs, weights_of, shapes_data, tmp_path, capsys):
+    images = sorted((shapes_data / "shapes/val").glob("*.png"))[:2]
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for image in images:
+        shutil.copy(image, pictures)
+    write_video(pictures / "clip.avi", 4)
+    (pictures / "broken.jpg").write_bytes(b"no image")
+    command = ["demo", "--config-file", str(configs[host]), "--checkpoint", str(weights_of[host])]
+    command += ["--threshold", "0", "--output", str(tmp_path / "found"), str(pictures)]
+    assert main(command) == 2
+    assert "broken.jpg is not an image" in capsys.readouterr().err
+    kept = json.loads((tmp_path / "found/results.json").read_text())
+    assert len(kept) == 14, "what was found before the broken one"
+    assert main([*command[:-1], "--classes", "ball", "tree", "--keep-going", str(pictures)]) == 0
+    said = capsys.readouterr()
+    assert "skipped: " in said.err and "6 pictures, 12 detections" in said.out
+    results = json.loads((tmp_path / "found/results.json").read_text())
+    assert {each["category_name"] for each in results} == {"ball", "tree"} and len(results) == 12
+    assert [each["frame"] for each in results if each["file_name"].endswith("clip.avi")][::2] == [
+        *range(4)
+    ]
+    assert VideoSource(str(tmp_path / "found/clip.mp4")).length == 4
+    assert cv2.imread(str(tmp_path / f"found/{images[0].stem}.png")).shape[2] == 3
+
+
+def test_demo_refuses(configs, weights_of, shapes_data, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    image = str(next((shapes_data / "shapes/val").glob("*.png")))
+    command = ["demo", "--config-file", str(configs["mmdet"]), "--output", str(tmp_path)]
+    command += ["--checkpoint", str(weights_of["mmdet"])]
+    for flags, message in (
+        (["--classes", "bal", "--", image], "no class 'bal'; did you mean ball?"),
+        (["--show", image], "no screen"),
+        ([image, "nowhere.mp4"], "no image, video or folder nowhere.mp4"),
+    ):
+        assert main([*command, *flags]) == 2
+        assert message in capsys.readouterr().err

@@ -21,9 +21,9 @@ import torch
 from tqdm import tqdm
 
 from metaheads.api import as_rgb, load
-from metaheads.commands.demo import find_images
 from metaheads.configs import HOSTS, find_config
 from metaheads.datasets.shapes import make_shapes
+from metaheads.media import ImageSource, find_sources
 from metaheads.profiling import StageClock, giga_multiply_adds, peak_memory
 from metaheads.visualization import draw_detections
 
@@ -288,10 +288,10 @@ def draw_chart(report: dict[str, Any], target: Path) -> None:
 
 def _images(inputs: list[str] | None, count: int, folder: str) -> list[Path]:
     """The images asked for, or scenes drawn into `folder`."""
-    if inputs:
-        return find_images(inputs)[:count]
-    make_shapes(folder, num_train=0, num_val=count, num_clips=0)
-    return find_images([f"{folder}/val"])
+    if not inputs:
+        make_shapes(folder, num_train=0, num_val=count, num_clips=0)
+    sources = find_sources(inputs or [f"{folder}/val"])[:count]
+    return [source.path for source in sources if isinstance(source, ImageSource)]
 
 
 def _processor() -> str:

@@ -1,43 +1,70 @@
-"""`metaheads demo`: images in, annotated images and a COCO-results JSON out."""
+"""`metaheads demo`: pictures in; annotated pictures and a JSON of what was found out."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import difflib
 import json
+import os
 import sys
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from metaheads.api import as_rgb, load
+from metaheads.api import Model, load
 from metaheads.configs import HOSTS
+from metaheads.media import Frame, Source, VideoWriter, find_sources
 from metaheads.structures import Detections
 from metaheads.visualization import draw_detections
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+EPILOG = """examples:
+  tools/demo.py --config-file yolact/yolact_r18_128_shapes --host mmdet \\
+    --checkpoint work_dirs/demo_mmdet/iter_2000.pth --output found data/shapes/val
+  tools/demo.py --config-file mine.yaml --checkpoint model_final.pth --classes person dog street.mp4
+  tools/demo.py --config-file mine.yaml --checkpoint model_final.pth --show --no-save camera:0
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = (
-        "example: tools/demo.py --config-file yolact/yolact_r18_128_shapes --host mmdet "
-        "--checkpoint work_dirs/demo/iter_600.pth --output found data/shapes/val"
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "inputs", nargs="+", help="images, videos, folders, patterns, or a camera (camera:0)"
     )
-    parser.add_argument("inputs", nargs="+", help="images or folders of images")
     parser.add_argument("--config-file", required=True, help="path, or name of one of our configs")
     parser.add_argument("--host", choices=HOSTS, help="where the config does not tell")
     parser.add_argument("--checkpoint", required=True, help="of either host, or imported")
     parser.add_argument("--trust-checkpoint", action="store_true", help="it may run code")
-    parser.add_argument("--output", default="predictions", help="folder of the results")
-    parser.add_argument("--threshold", type=float, default=0.3, help="lowest score to draw")
     parser.add_argument("--device", help="cpu, cuda, ...")
+    parser.add_argument("--threshold", type=float, default=0.3, help="lowest score to keep")
+    parser.add_argument("--classes", nargs="+", help="only these; put -- before the inputs")
+    parser.add_argument("--output", default="predictions", help="folder of the results")
+    parser.add_argument(
+        "--save",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write annotated pictures and videos",
+    )
+    parser.add_argument(
+        "--json",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write results.json: entries as in COCO results, with file, frame and class name",
+    )
+    parser.add_argument("--show", action="store_true", help="show them in a window; q ends")
+    parser.add_argument("--keep-going", action="store_true", help="skip what cannot be read")
 
 
 def run(args: argparse.Namespace) -> int:
-    images = find_images(args.inputs)
+    if args.show and sys.platform == "linux" and not _has_screen():
+        raise ValueError("--show: there is no screen (DISPLAY, WAYLAND_DISPLAY); leave it out")
+    sources = find_sources(args.inputs)
     model = load(
         args.config_file,
         args.checkpoint,
@@ -45,39 +72,34 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         trust_checkpoint=args.trust_checkpoint,
     )
+    labels = _labels_of(args.classes, model.class_names)
     output = Path(args.output)
-    output.mkdir(parents=True, exist_ok=True)
-    names = unique_names(images)
-    results: list[dict[str, Any]] = []
-    for image_id, path in enumerate(tqdm(images, unit="image"), start=1):
-        image = as_rgb(path)
-        found = model.predict(image)
-        results += to_coco(found, image_id, str(path))
-        drawn = draw_detections(image, found, model.class_names, threshold=args.threshold)
-        cv2.imwrite(str(output / f"{names[path]}.png"), np.ascontiguousarray(drawn[..., ::-1]))
-    (output / "results.json").write_text(json.dumps(results))
-    sys.stdout.write(f"{len(images)} images, {len(results)} detections -> {output}\n")
+    if args.save or args.json:
+        output.mkdir(parents=True, exist_ok=True)
+    names = unique_names([Path(source.name) for source in sources])
+    with contextlib.ExitStack() as stack:
+        results = stack.enter_context(_ResultsFile(output / "results.json" if args.json else None))
+        done = _Progress(stack, sources)
+        for image_id, source in enumerate(sources, start=1):
+            keep = _Pictures(output / names[Path(source.name)], source) if args.save else None
+            with contextlib.closing(keep) if keep else contextlib.nullcontext():
+                for frame in source:
+                    if frame.image is None:
+                        if not args.keep_going:
+                            raise ValueError(f"{frame.fault} (--keep-going skips it)")
+                        done.skip(frame)
+                        continue
+                    found = _select(model, frame, args.threshold, labels)
+                    results.add(to_coco(found, image_id, source.name, frame, model.class_names))
+                    if keep or args.show:
+                        drawn = draw_detections(frame.image, found, model.class_names)
+                        if keep:
+                            keep.write(drawn)
+                        if args.show and _show(drawn):
+                            return 0
+                    done.count(found)
+    sys.stdout.write(f"{done.frames} pictures, {done.detections} detections -> {output}\n")
     return 0
-
-
-def find_images(inputs: list[str]) -> list[Path]:
-    """The images among files and folders, in order.
-
-    Raises:
-        FileNotFoundError: an input does not exist, or there is no image in it.
-    """
-    images: list[Path] = []
-    for path in map(Path, inputs):
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-            if not inside:
-                raise FileNotFoundError(f"no image in the folder {path}")
-            images += inside
-        elif path.is_file():
-            images.append(path)
-        else:
-            raise FileNotFoundError(f"no image or folder {path}")
-    return images
 
 
 def unique_names(paths: list[Path]) -> dict[Path, str]:
@@ -92,22 +114,132 @@ def unique_names(paths: list[Path]) -> dict[Path, str]:
     return names
 
 
-def to_coco(found: Detections, image_id: int, file_name: str) -> list[dict[str, Any]]:
+def to_coco(
+    found: Detections, image_id: int, file_name: str, frame: Frame, class_names: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     """Finished detections as entries of a COCO results file; category_id is the 0-based label."""
     from pycocotools import mask as rle
 
-    entries = []
     for index in range(len(found)):
         x1, y1, x2, y2 = found.boxes[index].tolist()
+        label = int(found.labels[index])
         entry: dict[str, Any] = {
             "image_id": image_id,
             "file_name": file_name,
-            "category_id": int(found.labels[index]),
+            "frame": frame.index,
+            "category_id": label,
+            "category_name": class_names[label],
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "score": float(found.scores[index]),
         }
         if found.masks is not None:
             encoded = rle.encode(np.asfortranarray(found.masks[index].numpy().astype(np.uint8)))
             entry["segmentation"] = {**encoded, "counts": encoded["counts"].decode()}
-        entries.append(entry)
-    return entries
+        yield entry
+
+
+def _labels_of(classes: list[str] | None, known: Sequence[str]) -> set[int] | None:
+    """Class names -> labels; None for all.
+
+    Raises:
+        ValueError: a name that the model does not know; names the nearest.
+    """
+    if classes is None:
+        return None
+    for name in classes:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"it knows {', '.join(known)}"
+            raise ValueError(f"--classes: the model has no class {name!r}; {hint}")
+    return {index for index, name in enumerate(known) if name in classes}
+
+
+def _select(model: Model, frame: Frame, threshold: float, labels: set[int] | None) -> Detections:
+    assert frame.image is not None
+    found = model.predict(frame.image, threshold)
+    if labels is None:
+        return found
+    return found[[index for index, label in enumerate(found.labels.tolist()) if label in labels]]
+
+
+def _has_screen() -> bool:
+    """OpenCV's windows end the whole process without one."""
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def _show(picture: np.ndarray) -> bool:
+    """Shows it in a window; True when the user wants to stop.
+
+    Raises:
+        ValueError: there is no screen, or an OpenCV without windows.
+    """
+    try:
+        cv2.imshow("metaheads", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        return cv2.waitKey(1) & 0xFF == ord("q")
+    except cv2.error as error:
+        raise ValueError(
+            f"--show: OpenCV cannot open a window here ({error.err}); leave it out"
+        ) from error
+
+
+class _Pictures:
+    """Writes what is drawn of a source: a PNG of an image, an MP4 of a video."""
+
+    def __init__(self, target: Path, source: Source) -> None:
+        # Not with_suffix: a name may hold dots.
+        self._target = target.with_name(target.name + (".mp4" if source.rate else ".png"))
+        self._video = VideoWriter(self._target, source.rate) if source.rate else None
+
+    def write(self, picture: np.ndarray) -> None:
+        if self._video:
+            self._video.write(picture)
+        else:
+            cv2.imwrite(str(self._target), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        if self._video:
+            self._video.close()
+
+
+class _ResultsFile:
+    """A JSON list that is written entry by entry and whole at any end, an error's as well."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+        self._separator = "[\n"
+
+    def __enter__(self) -> _ResultsFile:
+        if self._path:
+            self._file = open(self._path, "w", encoding="utf-8")
+        return self
+
+    def add(self, entries: Iterator[dict[str, Any]]) -> None:
+        if self._file:
+            for entry in entries:
+                self._file.write(self._separator + json.dumps(entry))
+                self._separator = ",\n"
+
+    def __exit__(self, *_: Any) -> None:
+        if self._file:
+            self._file.write("[]\n" if self._separator[0] == "[" else "\n]\n")
+            self._file.close()
+
+
+class _Progress:
+    """A bar over all frames of all sources, and the counts."""
+
+    def __init__(self, stack: contextlib.ExitStack, sources: list[Source]) -> None:
+        lengths = [source.length for source in sources]
+        total = None if None in lengths else sum(lengths)
+        self._bar = stack.enter_context(tqdm(total=total, unit="picture"))
+        self.frames = self.detections = 0
+
+    def count(self, found: Detections) -> None:
+        self.frames += 1
+        self.detections += len(found)
+        self._bar.update()
+
+    def skip(self, frame: Frame) -> None:
+        self._bar.write(f"skipped: {frame.fault}", file=sys.stderr)
+        self._bar.update()
