@@ -9,13 +9,16 @@ def test_errors_for_users_are_one_line(tmp_path, capsys):
     config = str(tmp_path / "none.yaml")
     assert cli.main(["demo", "--config-file", config, "--checkpoint", "x", str(tmp_path)]) == 2
     printed = capsys.readouterr().err
-    assert printed.startswith("metaheads demo: no image in the folder") and printed.count("\n") == 1
+    assert (
+        printed.startswith("metaheads demo: no image or video in the folder")
+        and printed.count("\n") == 1
+    )
 
 
 def test_other_errors_keep_their_traceback(monkeypatch, tmp_path):
     def broken(inputs):
         return int("not a number")
 
-    monkeypatch.setattr("metaheads.commands.demo.find_images", broken)
+    monkeypatch.setattr("metaheads.commands.demo.find_sources", broken)
     with pytest.raises(ValueError, match="invalid literal"):
         cli.main(["demo", "--config-file", "x", "--checkpoint", "x", str(tmp_path)])

@@ -141,8 +141,19 @@ def load(
     """
     path, host = find_config(str(config), host)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(device)
     inference = importlib.import_module(f"metaheads.hosts.{host}.inference")
     return Model(inference.build(path, checkpoint, device, trust_checkpoint))
+
+
+def check_device(device: str) -> None:
+    """Raises ValueError for a device that torch does not know or does not see."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(f"no device {device!r}: write cpu, cuda or cuda:0") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device}: torch sees no GPU here (metaheads doctor tells more)")
 
 
 def as_rgb(image: str | Path | np.ndarray) -> np.ndarray:

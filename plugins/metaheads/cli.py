@@ -31,20 +31,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(words)
     try:
         return module.run(args)
-    except (ValueError, KeyError, TypeError, FileNotFoundError, FloatingPointError) as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        if _has_user_message(error):
-            sys.stderr.write(f"metaheads {chosen}: {message}\n")
-            return 2
-        raise
+    except Exception as error:
+        from metaheads.errors import message_of, tells_user, wants_traceback
 
-
-def _has_user_message(error: BaseException) -> bool:
-    """Whether one of our own modules raised the error to tell the user something."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    return frame is not None and "metaheads" in frame.tb_frame.f_globals.get("__name__", "")
+        if not tells_user(error) or wants_traceback():
+            raise
+        sys.stderr.write(f"metaheads {chosen}: {message_of(error)}\n")
+        return 2
 
 
 if __name__ == "__main__":

@@ -51,6 +51,44 @@ def check_options(builder: Callable, values: Mapping[str, Any], where: str = "")
     return checked
 
 
+def check_parameter(builder: Callable, name: str, where: str = "") -> None:
+    """Refuses a name that a host's class or function does not take.
+
+    Args:
+        builder: what will be called with keywords; one that passes keywords on to its base classes
+            takes theirs, too.
+        name: the keyword.
+        where: prefix of the option in the user's file.
+
+    Raises:
+        KeyError: names the nearest. Where any keyword is taken, only one that looks misspelt.
+    """
+    known, is_open = _keywords(builder)
+    cutoff = 0.8 if is_open else 0.5
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+    if name in known or (is_open and not nearest):
+        return
+    hint = f"did you mean {where}{nearest[0]}?" if nearest else f"it knows {sorted(known)}"
+    raise KeyError(f"{builder.__name__} has no option {where}{name}; {hint}")
+
+
+def _keywords(builder: Callable) -> tuple[set[str], bool]:
+    """The names that a call takes, and whether it takes any other as well."""
+    known: set[str] = set()
+    functions = [builder]
+    if inspect.isclass(builder):
+        functions = [vars(each)["__init__"] for each in builder.__mro__ if "__init__" in vars(each)]
+    for function in functions:
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except ValueError:  # written in C
+            return known, True
+        known |= {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return known - {"self"}, False
+    return known - {"self"}, True
+
+
 def _option_parameters(builder: Callable) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(builder).parameters
     return {n: p for n, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}

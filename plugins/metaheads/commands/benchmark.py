@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from metaheads.api import as_rgb, load
+from metaheads.api import as_rgb, check_device, load
 from metaheads.configs import HOSTS, find_config
 from metaheads.datasets.shapes import make_shapes
 from metaheads.media import ImageSource, find_sources
@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
             f"--checkpoint: {len(args.checkpoint)} files for {len(args.configs)} configs; "
             "give one for each, in their order"
         )
+    check_device(args.device)
     for name in ("batch", "repeats", "max_images"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")

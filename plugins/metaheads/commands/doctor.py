@@ -106,17 +106,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the table, the findings and the verdict; 0 if at least one host is fully usable."""
     facts = collect_facts()
-    print(format_table(facts))
+    sys.stdout.write(format_table(facts) + "\n")
     if args.verbose:
         for name, probe in facts["probes"].items():
             if not probe["ok"]:
-                print(f"\n--- {name}\n{probe['output']}")
+                sys.stdout.write(f"\n--- {name}\n{probe['output']}\n")
     for finding in diagnose(facts):
-        print(f"\nPROBLEM  {finding.part}: {finding.problem}\n  remedy: {finding.remedy}")
+        sys.stdout.write(
+            f"\nPROBLEM  {finding.part}: {finding.problem}\n  remedy: {finding.remedy}\n"
+        )
     hosts = usable_hosts(facts)
-    print(f"\nusable hosts: {', '.join(hosts) or 'none'}")
+    sys.stdout.write(f"\nusable hosts: {', '.join(hosts) or 'none'}\n")
     if not facts["versions"]["detectron2"]:
-        print(f"Detectron2 is not installed; its installation guide: {GUIDE}")
+        sys.stdout.write(f"Detectron2 is not installed; its installation guide: {GUIDE}\n")
     return 0 if hosts else 1
 
 

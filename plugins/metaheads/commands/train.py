@@ -5,21 +5,24 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from metaheads import weights
 from metaheads.configs import HOSTS, find_config
 from metaheads.datasets.check import check_all
+from metaheads.errors import blaming
 
 EPILOG = """examples:
   tools/train_net.py --config-file yolact/yolact_r18_256_nuclei --host mmdet
   tools/train_net.py --config-file my_config.yaml --num-gpus 4 SOLVER.BASE_LR 0.002
   tools/train_net.py --config-file my_config.py --resume --cfg-options train_cfg.max_iters=2000
-  tools/train_net.py --config-file my_config.py --eval-only --checkpoint
-  work_dirs/my_config/iter_300.pth
+  tools/train_net.py --config-file my_config.py --eval-only --checkpoint iter_300.pth
 """
 
 
@@ -126,12 +129,37 @@ def train(
         if file is not None and not Path(file).is_file():
             raise FileNotFoundError(f"--{name.replace('_', '-')} {file}: no such file")
     host: Any = importlib.import_module(f"metaheads.hosts.{host_name}.train")
-    cfg = host.load_config(path, overrides, work_dir=work_dir)
+    _check_devices(options)
+    with blaming(f"{path}: this config cannot be read"):
+        cfg = host.load_config(path, overrides, work_dir=work_dir)
     options = _choose_checkpoint(host, cfg, options)
-    if check_data:
+    if check_data and os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first
         for report in check_all(host.coco_sources(cfg, train=not options.eval_only)):
             sys.stdout.write(report.summary() + "\n")
     return host.run(cfg, options)
+
+
+def _check_devices(options: RunOptions) -> None:
+    """Raises ValueError for processes or a precision that this machine cannot have."""
+    for name in ("num_gpus", "num_machines"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+    if not 0 <= options.machine_rank < options.num_machines:
+        raise ValueError(
+            f"--machine-rank {options.machine_rank}: the {options.num_machines} machines are "
+            f"numbered from 0 to {options.num_machines - 1}"
+        )
+    if options.num_machines > 1 and options.dist_url == "auto" and options.launcher == "none":
+        raise ValueError("--dist-url tcp://host:port is needed for more than one machine")
+    if options.launcher == "pytorch" and "RANK" not in os.environ:
+        raise ValueError("--launcher pytorch is for torchrun: torchrun --nproc-per-node 2 ...")
+    if not torch.cuda.is_available():
+        if options.amp:
+            raise ValueError("--amp needs a GPU, and torch sees none here; leave it out")
+    elif options.num_gpus > torch.cuda.device_count() and options.launcher == "none":
+        raise ValueError(
+            f"--num-gpus {options.num_gpus}: this machine has {torch.cuda.device_count()}"
+        )
 
 
 def _choose_checkpoint(host: Any, cfg: Any, options: RunOptions) -> RunOptions:
@@ -142,8 +170,14 @@ def _choose_checkpoint(host: Any, cfg: Any, options: RunOptions) -> RunOptions:
     """
     resume_from = options.resume_from
     if options.resume and not resume_from:
-        found = host.last_checkpoint(host.output_dir(cfg))
+        folder = host.output_dir(cfg)
+        found = host.last_checkpoint(folder)
         resume_from = str(found) if found else None
+        if not found and any(folder.glob("*.pth")) and not options.eval_only:
+            sys.stderr.write(
+                f"--resume: no training was cut off in {folder}, a new one begins; to go on from "
+                "one of the checkpoints there, stop this and give --resume-from FILE\n"
+            )
     if options.eval_only:
         checkpoint = options.checkpoint or resume_from
         if not (checkpoint or host.initial_weights(cfg)):

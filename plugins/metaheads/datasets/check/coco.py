@@ -28,6 +28,7 @@ from metaheads.datasets.check.notices import (
     notice_odd_categories,
     notice_short_polygons,
 )
+from metaheads.messages import list_some
 
 
 @dataclass
@@ -35,7 +36,7 @@ class CheckReport:
     """What a data set holds.
 
     Attributes:
-        class_counts: objects per class, crowds included, in the order of the labels.
+        class_counts: objects per class, crowds included, by ascending category id.
         warnings: what is odd, but trains.
     """
 
@@ -71,7 +72,7 @@ def check_coco(
     class_names: Sequence[str] | None = None,
     num_classes: int | None = None,
     use_masks: bool = True,
-    verify_images: int = 200,
+    verify_images: int = 2000,
 ) -> CheckReport:
     """Checks a COCO instances file and its images in a second or two.
 
@@ -114,7 +115,10 @@ def check_coco(
         num_objects=len(data["annotations"]),
         num_crowds=sum(bool(each.get("iscrowd", 0)) for each in data["annotations"]),
         num_verified=len(chosen),
-        class_counts={each["name"]: counts[each["id"]] for each in categories},
+        class_counts={
+            each["name"]: counts[each["id"]]
+            for each in sorted(categories, key=lambda each: (str(type(each["id"])), each["id"]))
+        },
         warnings=warnings,
     )
 
@@ -123,16 +127,24 @@ def check_all(sources: Iterable[dict[str, Any]]) -> Iterator[CheckReport]:
     """Checks the data sets of one config, one after the other.
 
     Args:
-        sources: arguments of `check_coco`; those without `class_names` take their classes from
-            their files, which then must number them as the first does.
+        sources: arguments of `check_coco`. Those without `class_names` take their classes from
+            their files, by ascending id (Detectron2); all of them must number them alike.
 
     Raises:
-        DatasetError: as `check_coco`.
+        DatasetError: as `check_coco`, or files that number the classes otherwise.
     """
-    first: list[str] | None = None
+    first: CheckReport | None = None
     for source in sources:
-        report = check_coco(**{"class_names": first, **source})
-        first = first or list(report.class_counts)
+        report = check_coco(**source)
+        if source.get("class_names") is None:
+            first = first or report
+            names, expected = list(report.class_counts), list(first.class_counts)
+            if names != expected:
+                raise DatasetError(
+                    f"{report.annotation_file} and {first.annotation_file} number the classes "
+                    f"otherwise: {list_some(names)} against {list_some(expected)}, by ascending "
+                    "id; give equal classes equal ids in both"
+                )
         yield report
 
 

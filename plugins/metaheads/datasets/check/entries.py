@@ -52,7 +52,7 @@ def find_unknown_ids(data: dict[str, Any]) -> Iterator[str]:
         ]
         if unknown:
             yield (
-                f'annotations with an {name} that is not in "{key}": {list_some(unknown)}; '
+                f'annotations whose {name} is not in "{key}": {list_some(unknown)}; '
                 f"add the missing {key} or remove the annotations (1 and '1' differ)"
             )
 

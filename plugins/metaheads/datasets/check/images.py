@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,12 @@ def find_missing_images(images: list[dict[str, Any]], folder: Path) -> Iterator[
 def find_broken_images(images: list[dict[str, Any]], folder: Path) -> Iterator[str]:
     """Decodes the images."""
     broken, other_size = [], []
-    for image in images:
-        path = folder / image["file_name"]
-        try:
-            size = decoded_size(path)
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
-            broken.append(f"{path} ({error})")
-            continue
-        if size != (image["height"], image["width"]):
+    with ThreadPoolExecutor() as pool:
+        results = pool.map(_size_or_fault, [folder / image["file_name"] for image in images])
+    for image, (path, size, fault) in zip(images, results, strict=True):
+        if fault:
+            broken.append(f"{path} ({fault})")
+        elif size != (image["height"], image["width"]):
             other_size.append(f"{path} ({size}, in the file {(image['height'], image['width'])})")
     if broken:
         yield f"images that cannot be decoded: {list_some(broken)}; replace or remove them"
@@ -51,6 +50,13 @@ def find_broken_images(images: list[dict[str, Any]], folder: Path) -> Iterator[s
             f"images of another size (height, width) than in the file: {list_some(other_size)}; "
             f"were they resized? Masks and boxes would not fit: restore them or scale the file"
         )
+
+
+def _size_or_fault(path: Path) -> tuple[Path, tuple[int, int] | None, str]:
+    try:
+        return path, decoded_size(path), ""
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+        return path, None, str(error) or type(error).__name__
 
 
 def decoded_size(path: Path) -> tuple[int, int]:

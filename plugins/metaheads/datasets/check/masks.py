@@ -49,7 +49,7 @@ def mask_fault(segmentation: Any, size: list[int]) -> str | None:
         return None
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
         return "neither polygons nor an RLE with size and counts"
-    if list(segmentation["size"]) != size:
+    if segmentation["size"] != size:
         return f"RLE of size {segmentation['size']} in an image of {size}"
     counts = segmentation["counts"]
     if isinstance(counts, str):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -50,7 +51,8 @@ class MetaheadsConfig(CfgNode):
             node = _find(checked, path)
             if node is not None:
                 _check_node(node, builder, path)
-        super().merge_from_other_cfg(checked)
+        with _told_of_types():
+            super().merge_from_other_cfg(checked)
         register_datasets(self)
 
     def merge_from_list(self, cfg_list: list) -> None:
@@ -67,8 +69,11 @@ class MetaheadsConfig(CfgNode):
                 leaf = CfgNode({name: value})
                 _check_node(leaf, OPTION_NODES[path], path)
                 value = leaf[name]
+            elif isinstance(parent[name], float):
+                value = _to_float(value)
             checked += [key, value]
-        super().merge_from_list(checked)
+        with _told_of_types():
+            super().merge_from_list(checked)
         register_datasets(self)
 
     # The nodes below the root stay Detectron2's own class: yacs merges only equal types.
@@ -152,6 +157,8 @@ def _default_node(path: str, builder: Callable) -> CfgNode:
 
 def _check_node(node: CfgNode, builder: Callable, path: str) -> None:
     """Converts the values of `node` in place."""
+    if not isinstance(node, CfgNode):
+        raise TypeError(f"{path} is a section, got {node!r}: write its options below it")
     for name, value in node.items():
         value = CfgNode._decode_cfg_value(value)
         try:
@@ -170,6 +177,23 @@ def _check_keys(other: CfgNode, known: CfgNode, path: str) -> None:
             raise KeyError(_unknown_key(".".join([full, *below]), known, path))
         if isinstance(value, CfgNode) and isinstance(known[name], CfgNode):
             _check_keys(value, known[name], f"{full}.")
+        elif isinstance(known[name], float):
+            other[name] = _to_float(value)
+
+
+def _to_float(value: Any) -> Any:
+    """1 -> 1.0, also as a text; yacs takes an int for another type."""
+    decoded = CfgNode._decode_cfg_value(value)
+    is_whole = isinstance(decoded, int) and not isinstance(decoded, bool)
+    return float(decoded) if is_whole else value
+
+
+@contextlib.contextmanager
+def _told_of_types() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:  # yacs' words: "Type mismatch (...) with values (...) for key: ..."
+        raise TypeError(str(error)) from error
 
 
 def _unknown_key(key: str, node: CfgNode, path: str = "") -> str:

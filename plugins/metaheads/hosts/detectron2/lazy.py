@@ -7,6 +7,7 @@ They have what Detectron2's own script for them expects: `model`, `dataloader.tr
 from __future__ import annotations
 
 import copy
+import difflib
 import weakref
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from detectron2.engine import AMPTrainer, SimpleTrainer, TrainerBase, hooks
 from detectron2.engine.defaults import default_writers
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
+from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 
 from metaheads.hosts.detectron2.checkpoint import Checkpointer
@@ -27,6 +29,7 @@ from metaheads.hosts.detectron2.trainer import (
     distribute,
     equalise_buffers,
 )
+from metaheads.options import check_parameter
 
 _SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
 
@@ -37,18 +40,37 @@ def load_lazy_config(
     """The config with the user's options; its output folder as for a YAML config.
 
     Raises:
-        KeyError: it lacks a section that a training needs.
+        KeyError: it lacks a section that a training needs, or an option that nothing takes.
     """
     cfg = LazyConfig.load(str(path))
     absent = [name for name in _SECTIONS if name not in cfg]
     if absent:
         raise KeyError(f"{path} has no {', '.join(absent)}: a LazyConfig to train has them")
+    for key, _ in overrides:
+        _check_key(cfg, key, path)
     cfg = LazyConfig.apply_overrides(cfg, [f"{key}={value}" for key, value in overrides])
     if work_dir:
         cfg.train.output_dir = work_dir
     elif cfg.train.get("output_dir", "./output") == "./output":
         cfg.train.output_dir = str(Path("work_dirs") / Path(path).stem)
     return cfg
+
+
+def _check_key(cfg: DictConfig, key: str, path: str | Path) -> None:
+    """Every part of a dotted key must exist, or be an argument of what `_target_` names."""
+    section: Any = cfg
+    for part in key.split("."):
+        if not isinstance(section, DictConfig):  # an item of a list, or a value: OmegaConf knows
+            return
+        if part not in section:
+            if "_target_" not in section:
+                nearest = difflib.get_close_matches(part, [str(name) for name in section], n=1)
+                hint = f"; did you mean {nearest[0]}?" if nearest else ""
+                raise KeyError(f"{path} has no option {key}{hint}")
+            target = section["_target_"]
+            check_parameter(locate(target) if isinstance(target, str) else target, part)
+            return
+        section = section[part]
 
 
 class LazyTrainer(Trainer):

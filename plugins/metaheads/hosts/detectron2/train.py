@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 
 from metaheads import weights
 from metaheads.distributed import leave_process_group
+from metaheads.errors import blaming, heard_from_processes, tell
 from metaheads.hosts.detectron2 import backbones, models  # noqa: F401 - registers our names
 from metaheads.hosts.detectron2.checkpoint import Checkpointer, write_atomically
 from metaheads.hosts.detectron2.config import add_metaheads_config
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 RESUMABLE = ("trainer",)
 WEIGHTS_OPTION = "MODEL.WEIGHTS, of a LazyConfig train.init_checkpoint"
 Cfg = CfgNode | DictConfig
+_CANNOT_BUILD = "Detectron2 cannot build what the config says"
 
 
 def load_config(
@@ -54,6 +56,12 @@ def load_config(
     default = cfg.OUTPUT_DIR
     cfg.merge_from_file(str(path))
     cfg.merge_from_list([word for pair in overrides or [] for word in pair])
+    architecture = cfg.MODEL.META_ARCHITECTURE
+    if architecture not in modeling.META_ARCH_REGISTRY:
+        known = [name for name, _ in modeling.META_ARCH_REGISTRY]
+        nearest = difflib.get_close_matches(architecture, known, n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
+        raise KeyError(f"MODEL.META_ARCHITECTURE: there is no {architecture!r}; {hint}")
     if work_dir:
         cfg.OUTPUT_DIR = work_dir
     elif default == cfg.OUTPUT_DIR:
@@ -114,16 +122,15 @@ def run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
         return _run_under_torchrun(cfg, options)
     if options.num_gpus * options.num_machines == 1:
         return _run(cfg, options)
-    if options.num_machines > 1 and options.dist_url == "auto":
-        raise ValueError("--dist-url tcp://host:port is needed for more than one machine")
-    launch(
-        _run_and_leave,
-        options.num_gpus,
-        num_machines=options.num_machines,
-        machine_rank=options.machine_rank,
-        dist_url=options.dist_url,
-        args=(cfg, options),
-    )
+    with heard_from_processes() as messages:
+        launch(
+            tell,
+            options.num_gpus,
+            num_machines=options.num_machines,
+            machine_rank=options.machine_rank,
+            dist_url=options.dist_url,
+            args=(messages, _run_and_leave, cfg, options),
+        )
     return json.loads(_results_file(cfg).read_text()) if options.machine_rank == 0 else {}
 
 
@@ -166,10 +173,10 @@ def _run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
         torch.set_num_threads(max(torch.get_num_threads() // comm.get_local_size(), 1))
     if isinstance(cfg, CfgNode):
         register_datasets(cfg)  # a spawned process has its own catalog
-    if options.amp and not torch.cuda.is_available():
-        raise ValueError("--amp: Detectron2 trains in mixed precision on GPUs only; leave it out")
     cfg = _trainer(cfg).with_flags(cfg, amp=options.amp, auto_scale_lr=options.auto_scale_lr)
     default_setup(cfg, argparse.Namespace(eval_only=options.eval_only))
+    if comm.is_main_process():
+        _results_file(cfg).unlink(missing_ok=True)
     setup_logger(str(output_dir(cfg)), distributed_rank=comm.get_rank(), name="metaheads")
     results = _evaluate(cfg, options) if options.eval_only else _train(cfg, options)
     if not comm.is_main_process():
@@ -180,28 +187,33 @@ def _run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
 
 
 def _train(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
-    trainer = _trainer(cfg)(cfg)
+    with blaming(_CANNOT_BUILD):
+        trainer = _trainer(cfg)(cfg)
     if options.resume_from:
         trainer.resume(options.resume_from)
         return trainer.train()
-    trainer.checkpointer.forget()
     if options.checkpoint:
         _load_weights(trainer.checkpointer.model, options.checkpoint, options)
     else:
-        trainer.checkpointer.load(initial_weights(cfg), checkpointables=[])
+        with blaming(f"{WEIGHTS_OPTION} {initial_weights(cfg)}: cannot be loaded"):
+            trainer.checkpointer.load(initial_weights(cfg), checkpointables=[])
+    trainer.checkpointer.forget()
     return trainer.train()
 
 
 def _evaluate(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
-    model = _trainer(cfg).build_model(cfg)
+    with blaming(_CANNOT_BUILD):
+        model = _trainer(cfg).build_model(cfg)
     checkpointer = Checkpointer(model, str(output_dir(cfg)))
     initial = initial_weights(cfg)
     if options.checkpoint:
         _load_weights(model, options.checkpoint, options)
-    elif initial.endswith(".pkl"):  # of Detectron2's model zoo
-        checkpointer.load(initial, checkpointables=[])
     else:
-        checkpointer.load_strictly(initial, checkpointables=[])
+        with blaming(f"{WEIGHTS_OPTION} {initial}: cannot be loaded"):
+            if initial.endswith(".pkl"):  # of Detectron2's model zoo
+                checkpointer.load(initial, checkpointables=[])
+            else:
+                checkpointer.load_strictly(initial, checkpointables=[])
     return _trainer(cfg).test(cfg, model)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 import weakref
 from pathlib import Path
 from typing import Any
@@ -213,14 +214,21 @@ class KeepBest(HookBase):
     def __init__(self, checkpointer: Checkpointer, metric: str) -> None:
         self._checkpointer, self._metric = checkpointer, metric
         self._best, self._seen = -math.inf, -1
+        self._training = uuid.uuid4().hex
+
+    def state_dict(self) -> dict[str, str]:
+        return {"training": self._training}
+
+    def load_state_dict(self, state: dict[str, str]) -> None:
+        self._training = state["training"]
 
     def before_train(self) -> None:
         best = Path(self._checkpointer.save_dir) / f"{BEST}.pth"
         if self.trainer.start_iter > 0 and best.is_file():
             # Not from the checkpoint resumed from, which may be older than the last evaluation.
-            self._best = torch.load(best, map_location="cpu", weights_only=True).get(
-                "best", -math.inf
-            )
+            content = torch.load(best, map_location="cpu", weights_only=True)
+            if content.get("training") == self._training:  # not of one before it in this folder
+                self._best = content["best"]
 
     def after_step(self) -> None:
         value, iteration = self.trainer.storage.latest().get(self._metric, (-math.inf, -1))
@@ -229,7 +237,7 @@ class KeepBest(HookBase):
         self._seen = iteration
         if value > self._best:  # NaN, when nothing was found, is not better
             self._best = value
-            self._checkpointer.save(BEST, tag=False, best=float(value))
+            self._checkpointer.save(BEST, tag=False, best=float(value), training=self._training)
 
     def after_train(self) -> None:
         self.after_step()

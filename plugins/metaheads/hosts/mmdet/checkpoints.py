@@ -48,7 +48,9 @@ class AtomicLocalBackend(LocalBackend):
         super().put(obj, unfinished)
         os.replace(unfinished, filepath)
         while self._outdated:
-            Path(self._outdated.pop()).unlink(missing_ok=True)
+            outdated = Path(self._outdated.pop())
+            if outdated != Path(filepath):
+                outdated.unlink(missing_ok=True)
 
     def remove(self, filepath: str | Path) -> None:
         if not self.isfile(filepath):

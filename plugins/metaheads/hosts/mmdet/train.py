@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.multiprocessing
 from mmdet.datasets import CocoDataset
+from mmengine import registry as registries
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.registry import Registry, init_default_scope
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
 from metaheads import weights
 from metaheads.distributed import leave_process_group
+from metaheads.errors import blaming, heard_from_processes, tell
 from metaheads.hosts.mmdet.checkpoints import forget_checkpoints
 from metaheads.hosts.mmdet.checkpoints import last_checkpoint as last_checkpoint  # a host has one
+from metaheads.options import check_parameter
 
 if TYPE_CHECKING:
     from metaheads.commands.train import RunOptions
@@ -38,20 +42,25 @@ def load_config(path: Path, overrides: list[tuple[str, str]], *, work_dir: str |
     """A config with the user's options merged in; work_dir defaults to work_dirs/<name>.
 
     Raises:
-        KeyError: an option whose section the config does not have; names the nearest.
+        KeyError: an option that nothing takes; names the nearest.
+        TypeError: a text where a number or a switch stands.
+        ValueError: no config of MMDetection.
     """
     cfg = Config.fromfile(path)
+    if "model" not in cfg:
+        raise ValueError(f"{path} is no config of MMDetection: it has no model")
     values = {key: DictAction._parse_iterable(value) for key, value in overrides}
-    for key in values:
-        _check_key(cfg, key, path)
+    init_default_scope(cfg.get("default_scope", "mmdet"))
+    for key, value in values.items():
+        _check_key(cfg, key, value, path)
     cfg.merge_from_dict(values)
     cfg.work_dir = work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(path).stem)
     return cfg
 
 
-def _check_key(cfg: Config, key: str, path: Path) -> None:
-    """Every part of a dotted key but the last must exist; a top-level one may also be an argument
-    of MMEngine's Runner."""
+def _check_key(cfg: Config, key: str, value: Any, path: Path) -> None:
+    """Every part of a dotted key must exist, or be an argument of what its section's `type` names;
+    a top-level one may also be an argument of MMEngine's Runner."""
     section: Any = cfg
     parts = key.split(".")
     for depth, part in enumerate(parts):
@@ -70,7 +79,26 @@ def _check_key(cfg: Config, key: str, path: Path) -> None:
             nearest = difflib.get_close_matches(part, known, n=1, cutoff=0.4)
             hint = f"; did you mean {'.'.join([*parts[:depth], nearest[0]])}?" if nearest else ""
             raise KeyError(f"{path.name} has no option {where}{hint}")
+        if part not in known and (builder := _find_class(section.get("type"))):
+            check_parameter(builder, part, ".".join(parts[:depth]) + ".")
         section = section.get(part, {})
+    if isinstance(section, int | float) and isinstance(value, str):
+        raise TypeError(
+            f"option {key}: expected {type(section).__name__} as in {section}, got {value!r}"
+        )
+
+
+def _find_class(name: Any) -> Any:
+    """What a `type` in a config means; None if no registry knows it."""
+    if not isinstance(name, str):
+        return name
+    for registry in vars(registries).values():
+        if isinstance(registry, Registry):
+            with registry.switch_scope_and_registry(None) as scoped:
+                found = scoped.get(name)
+            if found is not None:
+                return found
+    return None
 
 
 def coco_sources(cfg: Config, *, train: bool) -> list[dict[str, Any]]:
@@ -137,9 +165,10 @@ def run(cfg: Config, options: RunOptions) -> dict[str, float]:
         leave_process_group()
         return metrics
     url = _dist_url(options)
-    torch.multiprocessing.start_processes(
-        _spawned, (cfg, options, url), nprocs=options.num_gpus, start_method="spawn"
-    )
+    with heard_from_processes() as messages:
+        torch.multiprocessing.start_processes(
+            _spawned, (messages, cfg, options, url), nprocs=options.num_gpus, start_method="spawn"
+        )
     return json.loads(_results_file(cfg).read_text()) if options.machine_rank == 0 else {}
 
 
@@ -150,8 +179,6 @@ def _results_file(cfg: Config) -> Path:
 def _dist_url(options: RunOptions) -> str:
     if options.dist_url != "auto":
         return options.dist_url
-    if options.num_machines > 1:
-        raise ValueError("--dist-url tcp://host:port is needed for more than one machine")
     import socket
 
     with socket.socket() as probe:
@@ -159,7 +186,11 @@ def _dist_url(options: RunOptions) -> str:
         return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
-def _spawned(local_rank: int, cfg: Config, options: RunOptions, url: str) -> None:
+def _spawned(local_rank: int, messages: Any, *args: Any) -> None:
+    tell(messages, _run_one, local_rank, *args)
+
+
+def _run_one(local_rank: int, cfg: Config, options: RunOptions, url: str) -> None:
     rank = options.machine_rank * options.num_gpus + local_rank
     world_size = options.num_gpus * options.num_machines
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(local_rank), WORLD_SIZE=str(world_size))
@@ -182,20 +213,18 @@ def _run(cfg: Config, options: RunOptions) -> dict[str, float]:
     if options.launcher == "pytorch" and not torch.distributed.is_initialized():
         _init_process_group()
     _apply(cfg, options)
-    runner = _Runner.from_cfg(cfg)
-    runner.trust_checkpoint = options.trust_checkpoint
-    if cfg.resume:
-        runner.register_hook(_CheckResumed())
-    elif options.checkpoint:
-        state = weights.read_checkpoint(options.checkpoint, trust=options.trust_checkpoint)
-        runner.register_hook(_LoadWeights(state, options.reinitialise_classes))
+    if is_main_process():
+        _results_file(cfg).unlink(missing_ok=True)
     kept = _KeepMetrics()
-    runner.register_hook(kept)
+    with blaming(f"{cfg.filename}: MMDetection cannot build what this config says"):
+        runner = _Runner.from_cfg(cfg)
+        runner.options = options
+        runner.register_hook(kept)
+        runner.register_hook(_Forget())
+        _build(runner, options)
     if options.eval_only:
         runner.test()
     else:
-        if not cfg.resume and is_main_process():
-            forget_checkpoints(cfg.work_dir)
         runner.train()
         if not kept.metrics and runner.val_loop is not None:
             runner.val_loop.run()  # resumed from its last iteration: a kill came before this
@@ -205,11 +234,21 @@ def _run(cfg: Config, options: RunOptions) -> dict[str, float]:
     return kept.metrics
 
 
+def _build(runner: Runner, options: RunOptions) -> None:
+    """Builds at once what MMEngine builds when it comes to it: what is wrong is told early."""
+    if options.eval_only:
+        _ = runner.test_loop
+        return
+    _ = runner.train_loop, runner.val_loop
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+
+
 def _apply(cfg: Config, options: RunOptions) -> None:
     """Flags that are options of MMEngine's config, and what several processes need."""
     if options.resume_from:
-        cfg.resume, cfg.load_from = True, options.resume_from
+        cfg.resume = True
     cfg.resume = cfg.get("resume", False) and not options.eval_only
+    cfg.load_from = options.resume_from or options.checkpoint or cfg.get("load_from")
     if options.amp:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"
@@ -224,53 +263,53 @@ def _apply(cfg: Config, options: RunOptions) -> None:
 
 
 class _Runner(Runner):
-    """MMEngine's, which leaves it to torch how checkpoints are read: before 2.6 they could run
-    code."""
+    """MMEngine's, with another way of loading checkpoints.
 
-    trust_checkpoint = False
+    It leaves it to torch how a file is read, which could run code before torch 2.6, and takes what
+    fits. Here a training goes on, and an evaluation runs, only with all of a checkpoint, which may
+    be of either host. What a config itself names in `load_from` for a training is MMEngine's
+    business.
+    """
 
-    def load_checkpoint(self, *args: Any, **kwargs: Any) -> Any:
-        rule = "NO_WEIGHTS_ONLY" if self.trust_checkpoint else "WEIGHTS_ONLY"
-        with _environment(f"TORCH_FORCE_{rule}_LOAD", "1"):
-            return super().load_checkpoint(*args, **kwargs)
+    options: RunOptions
+
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Any:
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        is_local = self.options.eval_only and Path(filename).is_file()
+        if not self._resume and (filename == self.options.checkpoint or is_local):
+            state = weights.read_checkpoint(filename, trust=self.options.trust_checkpoint)
+            renew = self.options.reinitialise_classes
+            coverage = weights.load_into(model, state, reinitialise_classes=renew)
+            self.logger.info(f"{filename}: {coverage.summary()}")
+            checkpoint = {"state_dict": model.state_dict()}
+            self.call_hook("after_load_checkpoint", checkpoint=checkpoint)  # EMAHook has a copy
+            return checkpoint
+        with _safe_loading(trust=self.options.trust_checkpoint):
+            checkpoint = super().load_checkpoint(filename, *args, **kwargs)
+        if self._resume:
+            weights.load_into(model, checkpoint["state_dict"])
+        return checkpoint
 
 
 @contextlib.contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
+def _safe_loading(*, trust: bool) -> Iterator[None]:
+    """Whether torch.load may run code, for who does not say it."""
+    names = ("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ[names[0 if trust else 1]] = "1"
     try:
         yield
     finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
+        del os.environ[names[0 if trust else 1]]
+        os.environ.update(before)
 
 
-class _CheckResumed(Hook):
-    """Refuses to go on from a checkpoint of another model; MMEngine would only log it."""
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        weights.load_into(_model(runner), checkpoint["state_dict"])
-
-
-class _LoadWeights(Hook):
-    """Puts weights of either host into the model, after MMEngine has initialised it."""
-
-    def __init__(self, state: dict, reinitialise_classes: bool) -> None:
-        self._state, self._reinitialise = state, reinitialise_classes
+class _Forget(Hook):
+    """When a new training really begins, a later resume must not find the one before it."""
 
     def before_train(self, runner: Runner) -> None:
-        coverage = weights.load_into(
-            _model(runner), self._state, reinitialise_classes=self._reinitialise
-        )
-        runner.logger.info(coverage.summary())
-
-    before_test = before_train
-
-
-def _model(runner: Runner) -> torch.nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if runner.iter == 0 and is_main_process():
+            forget_checkpoints(runner.work_dir)
 
 
 class _KeepMetrics(Hook):
