@@ -1,10 +1,13 @@
-"""Evaluates one checkpoint in both hosts, through each host's own loader and COCO evaluator.
+"""One trained checkpoint in both hosts.
 
     python benchmarks/host_agreement.py CASE CHECKPOINT     # --list shows the cases
 
-Data below $METAHEADS_DATA (default: data): `nuclei` and `coco_instances`. The AP of the two must be
-within 0.003 on at least 1,000 detections, or the command fails. Results are kept in
-benchmarks/host_agreement.json; the table benchmarks/host_agreement.md is written anew after each.
+First the same preprocessed images and ground truth (with the crowds) go into both models: raw
+outputs and losses must agree to 1e-5, detections must be equal, at least 1,000 of them. Then it is
+evaluated through each host's own loader and COCO evaluator: the AP must be within 0.003, again on
+at least 1,000 detections. Or else the command fails. Data below $METAHEADS_DATA (default: data):
+`nuclei` and `coco_instances`. Results are kept in benchmarks/host_agreement.json; the table
+benchmarks/host_agreement.md is written anew after each.
 """
 
 from __future__ import annotations
@@ -15,8 +18,25 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import torch
+from detectron2.structures import BitMasks, Boxes, Instances
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.structures import InstanceData
+from pycocotools.coco import COCO
+from torch.testing import assert_close
+
+import metaheads.hosts.detectron2.models as detectron2_models
+import metaheads.hosts.mmdet.models as mmdet_models
+import metaheads.hosts.mmdet.train as mmdet_train
+from metaheads import load
 from metaheads.commands.quickstart import METRICS, to_shares
 from metaheads.commands.train import RunOptions, train
+from metaheads.configs import HOSTS, find_config
+from metaheads.datasets.transforms import Record, resize_record
+from metaheads.media import read_image
+from metaheads.structures import Targets
 
 FOLDER = Path(__file__).parent
 TOLERANCE, FEWEST_DETECTIONS = 0.003, 1000
@@ -46,24 +66,123 @@ def main() -> int:
     if args.list or not args.checkpoint:
         print("\n".join(CASES))
         return 0
-    rows = [evaluate(args.case, host, args.checkpoint) for host in ("mmdet", "detectron2")]
-    record(args.case, rows)
+    tensors = compare_tensors(args.case, args.checkpoint)
+    rows = [evaluate(args.case, host, args.checkpoint) for host in HOSTS]
+    record(args.case, {"tensors": tensors, "hosts": rows})
     gap = max(abs(rows[0]["metrics"][name] - rows[1]["metrics"][name]) for name in METRICS)
     fewest = min(row["detections"] for row in rows)
-    agree = gap <= TOLERANCE and fewest >= FEWEST_DETECTIONS
+    agree = gap <= TOLERANCE and min(fewest, tensors["detections"]) >= FEWEST_DETECTIONS
     print(f"largest difference {gap:.4f} over {fewest} detections: {'ok' if agree else 'FAILED'}")
     return 0 if agree else 1
 
 
+def compare_tensors(case: str, checkpoint: str) -> dict[str, float]:
+    """The same tensors through both models; raises AssertionError where they differ.
+
+    Returns:
+        numbers of images, crowds and equal detections, largest differences of losses and outputs.
+    """
+    configs, options = config_of(case), CASES[case][1]
+    models = [load(configs[host], checkpoint, host=host, device="cpu") for host in HOSTS]
+    found = {"images": 0, "crowds": 0, "detections": 0, "losses": 0.0, "outputs": 0.0}
+    cfg = mmdet_train.load_config(
+        find_config(configs["mmdet"], "mmdet")[0], options.get("mmdet", []), work_dir=None
+    )
+    dataset = cfg.test_dataloader.dataset
+    size = tuple(next(step.size for step in dataset.pipeline if "size" in step))
+    coco = COCO(f"{dataset.data_root}{dataset.ann_file}")
+    for image_id in sorted(coco.imgs):
+        path = f"{dataset.data_root}{dataset.data_prefix.img}{coco.imgs[image_id]['file_name']}"
+        record = resize_record(read_record(coco, image_id, path), size)
+        pixels = torch.from_numpy(record.image).permute(2, 0, 1)[None].float()
+        normal = models[0].input_format
+        mean, std = (torch.tensor(x).view(3, 1, 1) for x in (normal.mean, normal.std))
+        outputs, losses, detections = [], [], []
+        truth = (mmdet_truth(record, size), detectron2_truth(record, size))
+        for model, targets in zip(models, truth, strict=True):
+            with torch.no_grad():
+                out = model.raw_outputs((pixels - mean) / std)
+                torch.manual_seed(0)  # more positives than the masks' limit are drawn
+                losses.append(model.module.core.losses(out, [targets]))
+                detections.append(model.module.core.decode(out, [size])[0])
+                outputs.append(out)
+        for ours, theirs in zip(*outputs, strict=True):
+            assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+            found["outputs"] = max(found["outputs"], float((ours - theirs).abs().max()))
+        for name, loss in losses[0].items():
+            assert_close(loss, losses[1][name], rtol=1e-5, atol=0)
+            gap = float((loss - losses[1][name]).abs() / loss.abs().clamp(min=1e-12))
+            found["losses"] = max(found["losses"], gap)
+        first, second = detections
+        assert torch.equal(first.labels, second.labels)
+        for name in ("scores", "boxes", "masks"):
+            assert_close(getattr(first, name), getattr(second, name), rtol=1e-5, atol=1e-4)
+        found["images"] += 1
+        found["crowds"] += int(record.is_crowd.sum())
+        found["detections"] += len(first)
+    return found
+
+
+def read_record(coco: COCO, image_id: int, path: str) -> Record:
+    """An image with its ground truth, RGB."""
+    image = read_image(path)
+    entries = coco.imgToAnns[image_id]
+    labels = {number: label for label, number in enumerate(sorted(coco.cats))}
+    boxes = np.array([each["bbox"] for each in entries], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    masks = np.array([coco.annToMask(each) for each in entries], bool)
+    return Record(
+        image,
+        boxes,
+        np.array([labels[each["category_id"]] for each in entries], np.int64),
+        np.array([each["iscrowd"] for each in entries], bool),
+        masks.reshape(-1, *image.shape[:2]),
+    )
+
+
+def mmdet_truth(record: Record, size: tuple[int, int]) -> Targets:
+    """What MMDetection's loader would hand over, as our targets."""
+    sample = DetDataSample()
+    for name, chosen in (
+        ("gt_instances", ~record.is_crowd),
+        ("ignored_instances", record.is_crowd),
+    ):
+        part = record.select(chosen)
+        instances = InstanceData(
+            bboxes=torch.from_numpy(part.boxes),
+            labels=torch.from_numpy(part.labels),
+            masks=BitmapMasks(part.masks.astype(np.uint8), *size),
+        )
+        setattr(sample, name, instances)
+    return mmdet_models.to_targets(sample, size, torch.device("cpu"))
+
+
+def detectron2_truth(record: Record, size: tuple[int, int]) -> Targets:
+    """What Detectron2's loader would hand over, as our targets; crowds last, as MMDetection's."""
+    order = np.argsort(record.is_crowd, kind="stable")
+    record = record.select(order)
+    instances = Instances(size)
+    instances.gt_boxes = Boxes(torch.from_numpy(record.boxes))
+    instances.gt_classes = torch.from_numpy(record.labels)
+    instances.gt_is_crowd = torch.from_numpy(record.is_crowd)
+    instances.gt_masks = BitMasks(torch.from_numpy(record.masks))
+    return detectron2_models.to_targets(instances, size, size)
+
+
+def config_of(case: str) -> dict[str, str]:
+    """Config by host."""
+    config = CASES[case][0]
+    return config if isinstance(config, dict) else dict.fromkeys(HOSTS, config)
+
+
 def evaluate(case: str, host: str, checkpoint: str) -> dict:
     """AP and number of detections of a checkpoint in one host."""
-    config, options = CASES[case]
-    overrides = list(options.get(host, []))
+    overrides = list(CASES[case][1].get(host, []))
     with tempfile.TemporaryDirectory() as folder:
         if host == "mmdet":
             overrides.append(("test_evaluator.outfile_prefix", f"{folder}/found"))
         metrics = train(
-            config if isinstance(config, str) else config[host],
+            config_of(case)[host],
             host,
             overrides,
             RunOptions(eval_only=True, checkpoint=checkpoint),
@@ -74,22 +193,36 @@ def evaluate(case: str, host: str, checkpoint: str) -> dict:
     return {"host": host, "detections": len(detections), "metrics": to_shares(metrics)}
 
 
-def record(case: str, rows: list[dict]) -> None:
+def record(case: str, result: dict) -> None:
     """Adds or replaces a case and writes the table anew."""
     file = FOLDER / "host_agreement.json"
     cases = json.loads(file.read_text()) if file.is_file() else {}
-    cases[case] = rows
+    cases[case] = result
     file.write_text(json.dumps(cases, indent=1) + "\n")
     lines = [
         "# One checkpoint in both hosts",
         "",
         "`python benchmarks/host_agreement.py CASE CHECKPOINT`",
         "",
+        "The same tensors:",
+        "",
+        "| case | images | crowds | equal detections | losses, relative | raw outputs |",
+        "|---|---|---|---|---|---|",
+    ]
+    known = {name: cases[name] for name in CASES if name in cases}
+    for name, each in known.items():
+        counts = [each["tensors"][key] for key in ("images", "crowds", "detections")]
+        gaps = [f"{each['tensors'][key]:.1e}" for key in ("losses", "outputs")]
+        lines.append(f"| {' | '.join(map(str, (name, *counts, *gaps)))} |")
+    lines += [
+        "",
+        "Each host's own loader:",
+        "",
         f"| case | host | detections | {' | '.join(METRICS)} |",
         f"|---|---|---|{'---|' * len(METRICS)}",
     ]
-    for name in CASES:
-        for row in cases.get(name, []):
+    for name, each in known.items():
+        for row in each["hosts"]:
             values = " | ".join(f"{row['metrics'][metric]:.4f}" for metric in METRICS)
             lines.append(f"| {name} | {row['host']} | {row['detections']} | {values} |")
     (FOLDER / "host_agreement.md").write_text("\n".join(lines) + "\n")
