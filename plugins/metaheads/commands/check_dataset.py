@@ -1,0 +1,178 @@
+"""`metaheads check-dataset`: what is wrong with a data set, before a training finds out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from metaheads.configs import HOSTS, find_config
+from metaheads.datasets.check import CheckReport, DatasetError, check_coco
+from metaheads.datasets.check.overlap import find_equal_images
+from metaheads.datasets.check.panoptic import check_panoptic
+from metaheads.media import read_image
+from metaheads.messages import list_some
+from metaheads.visualization import draw_objects, grid
+
+EPILOG = """examples:
+  tools/check_dataset.py --data train.json train/ --data val.json val/ --overlay samples.png
+  tools/check_dataset.py --config-file yolact/yolact_r18_256_nuclei --host mmdet
+  tools/check_dataset.py --panoptic panoptic_val.json panoptic_val/
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--data",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("JSON", "IMAGES"),
+        help="COCO instances and their images; again for validation, as both are compared",
+    )
+    parser.add_argument("--config-file", help="take the data sets and classes of this config")
+    parser.add_argument("--host", choices=HOSTS, help="where the config does not tell")
+    parser.add_argument("--num-classes", type=int, help="of the model (a config says it itself)")
+    parser.add_argument(
+        "--panoptic",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("JSON", "PNGS"),
+        help="COCO panoptic annotations and their PNGs",
+    )
+    parser.add_argument("--no-masks", action="store_true", help="boxes are enough")
+    parser.add_argument("--overlay", help="write a picture of some images with their objects")
+    parser.add_argument("--samples", type=int, default=9, help="so many images in the picture")
+    parser.add_argument("--json", help="write the report to this file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """1 if there are faults, 0 if there are none."""
+    sources = find_data(args)
+    if not (sources or args.panoptic):
+        raise ValueError("nothing to check: give --data, --config-file or --panoptic")
+    faults: list[str] = []
+    reports: list[CheckReport] = []
+    for source in sources:
+        try:
+            report = check_coco(**source, verify_images=sys.maxsize)
+        except DatasetError as error:
+            faults.append(str(error))
+            continue
+        reports.append(report)
+        sys.stdout.write(report.summary() + "\n")
+    for name, folder in args.panoptic:
+        with tqdm(unit="image", desc="segments") as bar:
+            try:
+                count = check_panoptic(Path(name), Path(folder), bar.update)
+            except DatasetError as error:
+                faults.append(str(error))
+                continue
+        sys.stdout.write(f"{name}: {count} segments agree with their PNGs\n")
+    faults += _find_overlaps(sources)
+    for fault in faults:
+        sys.stdout.write(f"FAULT {fault}\n")
+    sys.stdout.write(f"{len(faults)} files with faults\n" if faults else "no faults\n")
+    if args.overlay and sources and not faults:
+        draw_samples(sources[0], Path(args.overlay), args.samples)
+        sys.stdout.write(f"{args.overlay}\n")
+    if args.json:
+        plain = [dataclasses.asdict(each) for each in reports]
+        content = {"faults": faults, "data": plain}
+        Path(args.json).write_text(json.dumps(content, indent=1, default=str) + "\n")
+    return 1 if faults else 0
+
+
+def find_data(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """What is to be checked, as arguments of `check_coco`."""
+    sources = [
+        {
+            "annotation_file": Path(name),
+            "image_folder": Path(folder),
+            "num_classes": args.num_classes,
+            "use_masks": not args.no_masks,
+        }
+        for name, folder in args.data
+    ]
+    if args.config_file:
+        path, host_name = find_config(args.config_file, args.host)
+        host: Any = importlib.import_module(f"metaheads.hosts.{host_name}.train")
+        sources += host.coco_sources(host.load_config(path, [], work_dir=None), train=True)
+    return sources
+
+
+def draw_samples(source: dict[str, Any], target: Path, count: int) -> None:
+    """A picture of some images with their objects, drawn by chance."""
+    from pycocotools.coco import COCO
+
+    coco = COCO(source["annotation_file"])
+    numbers = {category: label for label, category in enumerate(sorted(coco.cats))}
+    names = [coco.cats[category]["name"] for category in sorted(coco.cats)]
+    chosen = random.Random(0).sample(sorted(coco.imgs), min(count, len(coco.imgs)))
+    tiles = []
+    for image_id in chosen:
+        image = read_image(source["image_folder"] / coco.imgs[image_id]["file_name"])
+        entries = coco.imgToAnns[image_id]
+        boxes = np.array([each["bbox"] for each in entries], np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        masks = None
+        if source["use_masks"]:
+            masks = np.array([coco.annToMask(each) for each in entries], bool)
+            masks = masks.reshape(-1, *image.shape[:2])
+        drawn = draw_objects(
+            image,
+            boxes,
+            np.array([numbers[each["category_id"]] for each in entries], np.int64),
+            names,
+            is_crowd=np.array([each["iscrowd"] for each in entries], bool),
+            masks=masks,
+        )
+        tiles.append(_fit(drawn, 360))
+    columns = max(1, round(len(tiles) ** 0.5))
+    picture = grid(tiles, columns)
+    cv2.imwrite(str(target), cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2BGR))
+
+
+def _fit(image: np.ndarray, size: int) -> np.ndarray:
+    """Scaled into a grey square, so that pictures of any shape make a grid."""
+    scale = size / max(image.shape[:2])
+    width, height = (max(1, round(scale * x)) for x in (image.shape[1], image.shape[0]))
+    square = np.full((size, size, 3), 128, np.uint8)
+    square[:height, :width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return square
+
+
+def _find_overlaps(sources: list[dict[str, Any]]) -> list[str]:
+    """Images that stand in two of the data sets."""
+    paths = []
+    for source in sources:
+        try:
+            entries = json.loads(source["annotation_file"].read_bytes())["images"]
+            paths.append([source["image_folder"] / each["file_name"] for each in entries])
+        except (OSError, ValueError, LookupError, TypeError):
+            paths.append([])  # told before
+    found = []
+    for index, first in enumerate(paths):
+        for other in range(index + 1, len(paths)):
+            with tqdm(total=len(first) + len(paths[other]), unit="image", desc="equal?") as bar:
+                pairs = find_equal_images(first, paths[other], bar.update)
+            if pairs:
+                files = [sources[each]["annotation_file"] for each in (index, other)]
+                named = [f"{a} = {b}" if a != b else str(a) for a, b in pairs]
+                found.append(
+                    f"{files[0]} and {files[1]} share images: {list_some(named)}; an evaluation "
+                    "on trained images says nothing: take them out of one"
+                )
+    return found
