@@ -367,6 +367,16 @@ def test_keys_of_the_runner_are_known():
     assert cfg.randomness.seed == 3
 
 
+def test_arguments_of_another_type_are_known():
+    options = [("type", "GN"), ("num_groups", "32")]
+    changes = [(f"model.backbone.norm_cfg.{name}", value) for name, value in options]
+    for each in (changes, changes[::-1]):
+        cfg = load_config(config_path(SMALL), each, work_dir=None)
+        assert cfg.model.backbone.norm_cfg == dict(type="GN", num_groups=32)
+    with pytest.raises(KeyError, match="num_group; did you mean .*num_groups"):
+        load_config(config_path(SMALL), [changes[0], (changes[1][0][:-1], "3")], work_dir=None)
+
+
 def test_wrapped_data_sets_are_checked():
     cfg = load_config(config_path(SMALL), [], work_dir=None)
     plain = coco_sources(cfg, train=True)

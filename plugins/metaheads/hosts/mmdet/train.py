@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
 import inspect
 import json
@@ -51,16 +52,20 @@ def load_config(path: Path, overrides: list[tuple[str, str]], *, work_dir: str |
         raise ValueError(f"{path} is no config of MMDetection: it has no model")
     values = {key: DictAction._parse_iterable(value) for key, value in overrides}
     init_default_scope(cfg.get("default_scope", "mmdet"))
+    merged = copy.deepcopy(cfg)
     for key, value in values.items():
         _check_key(cfg, key, value, path)
-    cfg.merge_from_dict(values)
+    merged.merge_from_dict(values)
+    for key in values:
+        _check_argument(cfg, merged, key)
+    cfg = merged
     cfg.work_dir = work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(path).stem)
     return cfg
 
 
 def _check_key(cfg: Config, key: str, value: Any, path: Path) -> None:
-    """Every part of a dotted key must exist, or be an argument of what its section's `type` names;
-    a top-level one may also be an argument of MMEngine's Runner."""
+    """Every part of a dotted key but the last must exist; a top-level one may also be an argument
+    of MMEngine's Runner. A text does not stand where a number was."""
     section: Any = cfg
     parts = key.split(".")
     for depth, part in enumerate(parts):
@@ -79,13 +84,27 @@ def _check_key(cfg: Config, key: str, value: Any, path: Path) -> None:
             nearest = difflib.get_close_matches(part, known, n=1, cutoff=0.4)
             hint = f"; did you mean {'.'.join([*parts[:depth], nearest[0]])}?" if nearest else ""
             raise KeyError(f"{path.name} has no option {where}{hint}")
-        if part not in known and (builder := _find_class(section.get("type"))):
-            check_parameter(builder, part, ".".join(parts[:depth]) + ".")
         section = section.get(part, {})
     if isinstance(section, int | float) and isinstance(value, str):
         raise TypeError(
             f"option {key}: expected {type(section).__name__} as in {section}, got {value!r}"
         )
+
+
+def _check_argument(cfg: Config, merged: Config, key: str) -> None:
+    """A new last part of a dotted key is an argument of what its section's `type` names now."""
+    *parts, name = key.split(".")
+    before, section = (_section(each, parts) for each in (cfg, merged))
+    if isinstance(section, dict) and name not in before and "type" in section:
+        builder = _find_class(section["type"])
+        if builder is not None:
+            check_parameter(builder, name, ".".join([*parts, ""]))
+
+
+def _section(cfg: Any, parts: list[str]) -> Any:
+    for part in parts:
+        cfg = cfg[int(part)] if isinstance(cfg, list | tuple) else cfg.get(part, {})
+    return cfg
 
 
 def _find_class(name: Any) -> Any:
