@@ -29,7 +29,7 @@ from metaheads.hosts.mmdet.checkpoints import (  # noqa: E402
     forget_checkpoints,
     last_checkpoint,
 )
-from metaheads.hosts.mmdet.train import coco_sources, load_config  # noqa: E402
+from metaheads.hosts.mmdet.config import coco_sources, load_config  # noqa: E402
 
 SMALL = "yolact/yolact_r18_128_shapes"
 QUICK = ["train_dataloader.batch_size=2", "default_hooks.checkpoint.interval=2"]

@@ -14,8 +14,8 @@ from mmengine.config import Config
 
 from metaheads import weights
 from metaheads.api import InputFormat, core_probes, necks
+from metaheads.hosts.mmdet.config import class_names, load_config
 from metaheads.hosts.mmdet.registry import MODELS
-from metaheads.hosts.mmdet.train import class_names, load_config
 from metaheads.profiling import Probe
 from metaheads.structures import Detections
 

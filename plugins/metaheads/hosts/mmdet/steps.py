@@ -10,8 +10,8 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from metaheads.api import TrainingStep, necks
+from metaheads.hosts.mmdet.config import load_config
 from metaheads.hosts.mmdet.registry import MODELS
-from metaheads.hosts.mmdet.train import load_config
 from metaheads.profiling import Probe
 
 
