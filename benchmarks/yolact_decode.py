@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-import ctypes
 import datetime
-import gc
 import platform
 import statistics
 import time
@@ -28,6 +26,7 @@ from torch import Tensor
 from metaheads.architectures import Yolact
 from metaheads.architectures.yolact import YolactOutputs
 from metaheads.hosts.mmdet import MODELS
+from metaheads.profiling import peak_memory, processor_name
 from metaheads.structures import Geometry
 
 LOADS = ((30, (480, 640)), (150, (480, 640)), (1000, (480, 640)), (150, (1080, 1920)))
@@ -126,28 +125,6 @@ def milliseconds(functions: list, repeats: int) -> list[float]:
     return [statistics.median(each[1:]) for each in times]
 
 
-def peak_mib(function) -> float:
-    """Growth of the process's peak resident memory during one call (Linux)."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
-    kept = function()
-    peak = _status("VmHWM")
-    del kept
-    return (peak - before) / 1024
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(field)).split()[1])
-
-
-def cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "CPU")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=9)
@@ -174,7 +151,7 @@ def main() -> None:
 
         number, other, pixels = compare(run_ours(), run_theirs())
         ours, theirs = milliseconds([run_ours, run_theirs], args.repeats)
-        our_peak, their_peak = peak_mib(run_ours), peak_mib(run_theirs)
+        our_peak, their_peak = peak_memory(run_ours)["host"], peak_memory(run_theirs)["host"]
         rows.append(
             f"| {confident}, {size[0]}x{size[1]} | {number} / {other} | {pixels} "
             f"| {ours:.1f} | {theirs:.1f} | {theirs / ours:.1f}x "
@@ -186,9 +163,8 @@ def main() -> None:
         "| ours, ms | theirs, ms | speed-up | ours, MiB | theirs, MiB | memory ratio |\n"
         "|---|---|---|---|---|---|---|---|---|\n"
     )
-    where = (
-        f"{cpu_name()}, one thread, Python {platform.python_version()}, torch {torch.__version__}"
-    )
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    where = f"{processor_name()}, one thread, {versions}"
     text = (
         "# YOLACT: decode, NMS and masks against MMDetection 3.3\n\n"
         f"`python benchmarks/yolact_decode.py`, {datetime.date.today()}, {where}. Medians of "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -109,6 +110,15 @@ def giga_multiply_adds(run: Callable[[], Any]) -> float:
     with counter:
         run()
     return counter.get_total_flops() / 2 / 1e9
+
+
+def processor_name() -> str:
+    """What the CPU calls itself."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _deform_conv_flops(

@@ -7,7 +7,6 @@ import contextlib
 import datetime
 import importlib
 import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -24,7 +23,12 @@ from metaheads.api import as_rgb, check_device, load
 from metaheads.configs import HOSTS, find_config
 from metaheads.datasets.shapes import make_shapes
 from metaheads.media import ImageSource, find_sources
-from metaheads.profiling import StageClock, giga_multiply_adds, peak_memory
+from metaheads.profiling import (
+    StageClock,
+    giga_multiply_adds,
+    peak_memory,
+    processor_name,
+)
 from metaheads.visualization import draw_detections
 
 PREDICTION = ("load", "preprocess", "backbone", "neck", "heads", "decode", "masks", "draw")
@@ -237,7 +241,7 @@ def environment(device: str) -> dict[str, Any]:
             versions[name] = metadata.version(name)
     on_gpu = torch.device(device).type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else processor_name(),
         "threads": torch.get_num_threads(),
         "versions": versions,
         "date": str(datetime.date.today()),
@@ -293,11 +297,3 @@ def _images(inputs: list[str] | None, count: int, folder: str) -> list[Path]:
         make_shapes(folder, num_train=0, num_val=count, num_clips=0)
     sources = find_sources(inputs or [f"{folder}/val"])[:count]
     return [source.path for source in sources if isinstance(source, ImageSource)]
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
