@@ -2,9 +2,9 @@
 
     python benchmarks/two_processes.py --host mmdet
 
-Group norm instead of batch norm, whose statistics depend on the batch of a process. Each process
-divides its losses by its own positives, as the authors do, so the two are not equal but close: the
-mean loss of every hundred iterations after the first must agree within 5 %, or the command fails.
+Group norm instead of batch norm, whose statistics depend on the batch of a process. Both processes
+divide their losses by their mean number of positives, so that only what is drawn differs: the mean
+loss of every hundred iterations after the first must agree within 5 %, or the command fails.
 The line for the table goes to benchmarks/two_processes.md. Data: $METAHEADS_DATA/shapes.
 """
 
@@ -64,8 +64,8 @@ def main() -> int:
     if not file.is_file():
         file.write_text(
             "# Two processes of 4 images against one of 8\n\n"
-            "`python benchmarks/two_processes.py --host HOST`; group norm; each process divides by "
-            f"its own positives. Mean loss of every {WINDOW} iterations.\n\n"
+            "`python benchmarks/two_processes.py --host HOST`; group norm; both processes divide "
+            f"by their mean number of positives. Mean loss of every {WINDOW} iterations.\n\n"
             "| host | 1 x 8 | 2 x 4 | ratio | date, torch |\n|---|---|---|---|---|\n"
         )
     columns = (" ".join(f"{value:.3f}" for value in values) for values in (one, two, ratios))

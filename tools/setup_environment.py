@@ -101,7 +101,9 @@ def set_up(args: argparse.Namespace) -> int:
     install_torch(new["torch_index"], switched=new["torch_index"] != old.get("torch_index", ""))
     new["mmcv"] = install_mmcv(new["mmcv"])
     say("installing Metaheads and everything else that is pinned")
-    pip("install", "-c", "constraints.txt", "--no-build-isolation", "-e", ".[mmdet,test,dev]")
+    pip(
+        "install", "-c", "constraints.txt", "--no-build-isolation", "-e", ".[mmdet,export,test,dev]"
+    )
     install_detectron2(new["detectron2"], said_now=bool(args.detectron2))
     code = subprocess.run([sys.executable, "-m", "metaheads.cli", "doctor"], cwd=ROOT).returncode
     if code == 0:

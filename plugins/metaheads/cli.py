@@ -13,6 +13,7 @@ COMMANDS = {
     "benchmark": "where the time of a prediction goes, models side by side",
     "check-dataset": "what is wrong with a data set, before a training finds out",
     "convert-dataset": "labelme, Pascal VOC or YOLO as COCO; COCO with stuff as panoptic",
+    "export": "the network as ONNX or torch.export, held against itself",
     "import-weights": "bring a checkpoint of other authors, or of the other host, to a config",
     "make-shapes": "write the embedded data set",
     "doctor": "what is installed, what is wrong with it, and the remedy",

@@ -1,10 +1,11 @@
-"""The end of a process that trained with others."""
+"""Processes that train together: what they share, and how they end."""
 
 from __future__ import annotations
 
 import gc
 
 import torch.distributed
+from torch import Tensor
 
 
 def leave_process_group() -> None:
@@ -17,3 +18,12 @@ def leave_process_group() -> None:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         gc.collect()
         torch.distributed.destroy_process_group()
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor without a graph over all processes, each of which must call this."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return value
+    summed = value.float().clone()
+    torch.distributed.all_reduce(summed)
+    return summed / torch.distributed.get_world_size()

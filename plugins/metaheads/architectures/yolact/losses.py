@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metaheads.architectures.yolact.targets import Assignment, assign_priors, usable
 from metaheads.boxes import to_cxcywh
+from metaheads.distributed import mean_over_processes
 from metaheads.masks import crop_masks
 from metaheads.structures import Targets
 
@@ -33,7 +34,11 @@ class _Batch:
         self.objects = [_Objects(core, outputs, target) for target in targets]
         self.classes = torch.stack([each.assignment.classes for each in self.objects])  # (B, P)
         self.positive = self.classes > 0
-        self.num_positive = self.positive.sum().clamp(min=1)
+        positives = self.positive.sum()
+        # In all processes alike, so that their mean is the loss of the whole batch. (The authors
+        # divide by each GPU's own number.)
+        positives = mean_over_processes(positives) if core.training else positives
+        self.num_positive = positives.clamp(min=1)
 
     def losses(self) -> dict[str, Tensor]:
         core, out = self.core, self.outputs
