@@ -59,10 +59,10 @@ def main() -> None:
             "date": str(datetime.date.today()),
             "machine": f"{torch.get_num_threads()} CPU threads, {platform.machine()}",
         }
-        record(name, entry)
+        record(entry)
 
 
-def record(name: str, entry: dict) -> None:
+def record(entry: dict) -> None:
     """Adds or replaces one run and writes the table anew."""
     file = FOLDER / "small_models.json"
     entries = json.loads(file.read_text()) if file.is_file() else []
@@ -74,7 +74,8 @@ def record(name: str, entry: dict) -> None:
     lines = [
         "# Small models from scratch",
         "",
-        "`python benchmarks/small_models.py`; minutes include start-up and evaluation.",
+        "`python benchmarks/small_models.py`; minutes include start-up and evaluation; most runs "
+        "had other work beside them.",
         "",
         f"| config | host | {' | '.join(METRICS)} | minutes | date | machine |",
         f"|---|---|{'---|' * len(METRICS)}---|---|---|",

@@ -20,6 +20,7 @@ from metaheads.media import VideoSource  # noqa: E402
 from metaheads.weights import Coverage, Importer, register_importer  # noqa: E402
 
 HOSTS = ("mmdet", "detectron2")
+MASK_RCNN = "mask_rcnn/mask_rcnn_r18_shapes"
 both_hosts = pytest.mark.parametrize("host", HOSTS)
 
 
@@ -219,4 +220,65 @@ def test_demo_refuses(configs, weights_of, shapes_data, tmp_path, capsys, monkey
         ([image, "nowhere.mp4"], "no image, video or folder nowhere.mp4"),
     ):
         assert main([*command, *flags]) == 2
+        assert message in capsys.readouterr().err
+
+
+@both_hosts
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_export(host, suffix, configs, weights_of, tmp_path, capsys):
+    if suffix == ".onnx":
+        pytest.importorskip("onnxruntime", reason="ONNX is an extra: pip install metaheads[export]")
+    out, report = tmp_path / f"toy{suffix}", tmp_path / "report.json"
+    command = ["export", "--config-file", str(configs[host]), "--json", str(report)]
+    command += ["--checkpoint", str(weights_of[host]), "--max-images", "2", "--out", str(out)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "(batch, 3, 128, 128)" in printed and "Outside of the graph" in printed
+    content = json.loads(report.read_text())
+    assert content["images"] == 2 and list(content["outputs"]) == ["logits"]
+    logits = content["outputs"]["logits"]
+    assert logits["count"] == 2 * 7 * 32 * 32 and 0 < logits["largest"] < 100
+    assert logits["difference"] < 1e-4
+
+
+def test_export_runs_any_batch(configs, weights_of, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install metaheads[export]")
+    out = tmp_path / "toy.onnx"
+    command = ["export", "--config-file", str(configs["mmdet"]), "--out", str(out)]
+    assert main([*command, "--checkpoint", str(weights_of["mmdet"]), "--max-images", "1"]) == 0
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    images = torch.rand(5, 3, 128, 128)
+    expected = load(configs["mmdet"], weights_of["mmdet"], device="cpu").raw_outputs(images)
+    found = session.run(None, {"images": images.numpy()})[0]
+    torch.testing.assert_close(torch.from_numpy(found), expected.logits, atol=1e-4, rtol=1e-4)
+
+
+def test_export_notices_a_difference(configs, weights_of, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "metaheads.commands.export.export", lambda network, *_, **__: lambda x: [network(x)[0] + 1]
+    )
+    command = ["export", "--config-file", str(configs["mmdet"]), "--max-images", "1"]
+    command += ["--checkpoint", str(weights_of["mmdet"]), "--out", str(tmp_path / "x.pt2")]
+    assert main(command) == 1
+    assert "FAILED: the difference 1.0e+00 exceeds" in capsys.readouterr().err
+
+
+def test_export_refuses(configs, tmp_path, capsys):
+    config = ["--config-file", str(configs["mmdet"]), "--out"]
+    for words, message in (
+        ([*config, str(tmp_path / "x.trt")], "must end in .onnx or .pt2"),
+        ([*config, str(tmp_path / "nowhere/x.onnx")], "no folder"),
+        (
+            [
+                "--config-file",
+                "mask_rcnn/mask_rcnn_r18_shapes",
+                "--host",
+                "mmdet",
+                "--out",
+                "x.pt2",
+            ],
+            "no raw_outputs",
+        ),
+    ):
+        assert main(["export", *words]) == 2
         assert message in capsys.readouterr().err
