@@ -282,3 +282,16 @@ def test_export_refuses(configs, tmp_path, capsys):
     ):
         assert main(["export", *words]) == 2
         assert message in capsys.readouterr().err
+
+
+@both_hosts
+def test_dry_run(host, configs, shapes_data, tmp_path, capsys):
+    work = tmp_path / "work"
+    command = ["train", "--config-file", str(configs[host]), "--work-dir", str(work), "--dry-run"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    losses = json.loads(printed[printed.rindex("\n{") :])
+    assert losses["loss"] == pytest.approx(losses["loss_toy"]) and losses["detections"] == 7
+    assert not list(work.rglob("*.pth"))
+    assert main([*command, "--num-gpus", "2"]) == 2
+    assert "--dry-run is for one process" in capsys.readouterr().err

@@ -38,6 +38,7 @@ class RunOptions:
         reinitialise_classes: leave the class layers of `checkpoint` out.
         trust_checkpoint: read a checkpoint that needs arbitrary code.
         eval_only: evaluate, do not train.
+        dry_run: build everything, go forward and backward with one batch, evaluate one, and stop.
         num_gpus: processes on this machine (CPU processes where there is no GPU).
     """
 
@@ -47,6 +48,7 @@ class RunOptions:
     reinitialise_classes: bool = False
     trust_checkpoint: bool = False
     eval_only: bool = False
+    dry_run: bool = False
     amp: bool = False
     auto_scale_lr: bool = False
     num_gpus: int = 1
@@ -66,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--resume-from", metavar="PATH", help="go on from this checkpoint")
     parser.add_argument("--eval-only", action="store_true", help="evaluate, do not train")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="build everything, one batch forward and backward, one evaluated image; then stop",
+    )
     parser.add_argument(
         "--reinitialise-classes",
         action="store_true",
@@ -136,6 +143,8 @@ def train(
     if check_data and os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first
         for report in check_all(host.coco_sources(cfg, train=not options.eval_only)):
             sys.stdout.write(report.summary() + "\n")
+    if options.dry_run:
+        return host.dry_run(cfg)
     return host.run(cfg, options)
 
 
@@ -149,6 +158,8 @@ def _check_devices(options: RunOptions) -> None:
             f"--machine-rank {options.machine_rank}: the {options.num_machines} machines are "
             f"numbered from 0 to {options.num_machines - 1}"
         )
+    if options.dry_run and (options.num_gpus > 1 or options.eval_only):
+        raise ValueError("--dry-run is for one process and for training: leave out the rest")
     if options.num_machines > 1 and options.dist_url == "auto" and options.launcher == "none":
         raise ValueError("--dist-url tcp://host:port is needed for more than one machine")
     if options.launcher == "pytorch" and "RANK" not in os.environ:

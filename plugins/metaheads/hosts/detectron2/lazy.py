@@ -132,6 +132,10 @@ class LazyTrainer(Trainer):
         return cfg
 
     @classmethod
+    def test_loaders(cls, cfg: DictConfig) -> list[Any]:
+        return [instantiate(cfg.dataloader.test)]
+
+    @classmethod
     def build_model(cls, cfg: DictConfig) -> torch.nn.Module:
         return instantiate(cfg.model).to(cfg.train.device)
 

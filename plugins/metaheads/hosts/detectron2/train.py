@@ -112,6 +112,23 @@ def last_checkpoint(work_dir: Path) -> Path | None:
     return Path(work_dir) / Path(tag.read_text().strip()).name if tag.is_file() else None
 
 
+def dry_run(cfg: Cfg) -> dict[str, float]:
+    """The losses of one batch, which went backward, and the detections in one evaluated batch."""
+    with blaming(_CANNOT_BUILD):
+        trainer = _trainer(cfg)(cfg)
+        batch = next(iter(trainer._trainer.data_loader))
+        evaluated = next(iter(_trainer(cfg).test_loaders(cfg)))
+    model = trainer._trainer.model
+    terms = model(batch)
+    loss = sum(terms.values())
+    loss.backward()
+    with torch.no_grad():
+        found = model.eval()(next(iter(evaluated)))
+    counts = sum(len(each["instances"]) for each in found)
+    losses = {"loss": float(loss), **{name: float(each) for name, each in terms.items()}}
+    return {**losses, "detections": counts}
+
+
 def run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
     """Trains or evaluates, in as many processes as asked for.
 

@@ -178,6 +178,10 @@ class Trainer(DefaultTrainer):
         return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod
+    def test_loaders(cls, cfg: CfgNode) -> list[Any]:
+        return [cls.build_test_loader(cfg, name) for name in cfg.DATASETS.TEST]
+
+    @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> InstanceEvaluator:
         tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
         folder = f"{cfg.OUTPUT_DIR}/inference"

@@ -46,6 +46,22 @@ def initial_weights(cfg: Config) -> str | None:
     return cfg.get("load_from")
 
 
+def dry_run(cfg: Config) -> dict[str, float]:
+    """The losses of one batch, which went backward, and the detections in one evaluated batch."""
+    with blaming(f"{cfg.filename}: MMDetection cannot build what this config says"):
+        runner = Runner.from_cfg(cfg)
+        model = runner.model
+        train, val = (runner.build_dataloader(cfg[f"{x}_dataloader"]) for x in ("train", "val"))
+        runner.build_optim_wrapper(runner.optim_wrapper)
+    data = model.train().data_preprocessor(next(iter(train)), training=True)
+    loss, terms = model.parse_losses(model(**data, mode="loss"))
+    loss.backward()
+    with torch.no_grad():
+        found = model.eval().val_step(next(iter(val)))
+    counts = sum(len(each.pred_instances) for each in found)
+    return {**{name: float(each) for name, each in terms.items()}, "detections": counts}
+
+
 def run(cfg: Config, options: RunOptions) -> dict[str, float]:
     """Trains or evaluates; returns the last metrics (on all machines but the first: none)."""
     if options.num_gpus * options.num_machines == 1 or options.launcher == "pytorch":
