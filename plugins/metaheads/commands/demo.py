@@ -26,8 +26,8 @@ from metaheads.visualization import draw_detections
 EPILOG = """examples:
   tools/demo.py --config-file yolact/yolact_r18_128_shapes --host mmdet \\
     --checkpoint work_dirs/demo_mmdet/iter_2000.pth --output found data/shapes/val
-  tools/demo.py --config-file mine.yaml --checkpoint model_final.pth --classes person dog street.mp4
-  tools/demo.py --config-file mine.yaml --checkpoint model_final.pth --show --no-save camera:0
+  tools/demo.py street.mp4 --config-file mine.yaml --checkpoint model_final.pth --classes person dog
+  tools/demo.py camera:0 --config-file mine.yaml --checkpoint model_final.pth --show --no-save
 """
 
 
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust-checkpoint", action="store_true", help="it may run code")
     parser.add_argument("--device", help="cpu, cuda, ...")
     parser.add_argument("--threshold", type=float, default=0.3, help="lowest score to keep")
-    parser.add_argument("--classes", nargs="+", help="only these; put -- before the inputs")
+    parser.add_argument("--classes", nargs="+", help="keep only these")
     parser.add_argument("--output", default="predictions", help="folder of the results")
     parser.add_argument(
         "--save",
@@ -81,25 +81,35 @@ def run(args: argparse.Namespace) -> int:
         results = stack.enter_context(_ResultsFile(output / "results.json" if args.json else None))
         done = _Progress(stack, sources)
         for image_id, source in enumerate(sources, start=1):
-            keep = _Pictures(output / names[Path(source.name)], source) if args.save else None
-            with contextlib.closing(keep) if keep else contextlib.nullcontext():
-                for frame in source:
-                    if frame.image is None:
-                        if not args.keep_going:
-                            raise ValueError(f"{frame.fault} (--keep-going skips it)")
-                        done.skip(frame)
-                        continue
+            target = output / names[Path(source.name)] if args.save else None
+            with _Pictures(target, source) as pictures:
+                for frame in readable(source, args.keep_going, done):
                     found = _select(model, frame, args.threshold, labels)
                     results.add(to_coco(found, image_id, source.name, frame, model.class_names))
-                    if keep or args.show:
-                        drawn = draw_detections(frame.image, found, model.class_names)
-                        if keep:
-                            keep.write(drawn)
-                        if args.show and _show(drawn):
-                            return 0
                     done.count(found)
+                    if not (args.save or args.show):
+                        continue
+                    drawn = draw_detections(frame.image, found, model.class_names)
+                    pictures.write(drawn)
+                    if args.show and _show(drawn):
+                        return 0
     sys.stdout.write(f"{done.frames} pictures, {done.detections} detections -> {output}\n")
     return 0
+
+
+def readable(source: Source, keep_going: bool, done: _Progress) -> Iterator[Frame]:
+    """The frames of a source.
+
+    Raises:
+        ValueError: one cannot be read, unless `keep_going`.
+    """
+    for frame in source:
+        if frame.image is not None:
+            yield frame
+        elif keep_going:
+            done.skip(frame)
+        else:
+            raise ValueError(f"{frame.fault} (--keep-going skips it)")
 
 
 def unique_names(paths: list[Path]) -> dict[Path, str]:
@@ -183,20 +193,26 @@ def _show(picture: np.ndarray) -> bool:
 
 
 class _Pictures:
-    """Writes what is drawn of a source: a PNG of an image, an MP4 of a video."""
+    """Writes what is drawn of a source: a PNG of an image, an MP4 of a video; nothing without a
+    target."""
 
-    def __init__(self, target: Path, source: Source) -> None:
-        # Not with_suffix: a name may hold dots.
-        self._target = target.with_name(target.name + (".mp4" if source.rate else ".png"))
-        self._video = VideoWriter(self._target, source.rate) if source.rate else None
+    def __init__(self, target: Path | None, source: Source) -> None:
+        self._image = self._video = None
+        if target and source.rate:  # not with_suffix: a name may hold dots
+            self._video = VideoWriter(target.with_name(target.name + ".mp4"), source.rate)
+        elif target:
+            self._image = target.with_name(target.name + ".png")
+
+    def __enter__(self) -> _Pictures:
+        return self
 
     def write(self, picture: np.ndarray) -> None:
         if self._video:
             self._video.write(picture)
-        else:
-            cv2.imwrite(str(self._target), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        elif self._image:
+            cv2.imwrite(str(self._image), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
-    def close(self) -> None:
+    def __exit__(self, *_: Any) -> None:
         if self._video:
             self._video.close()
 
