@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metaheads import optimise as optimisation
 from metaheads.configs import find_config
 from metaheads.media import read_image
 from metaheads.profiling import Probe
@@ -125,6 +126,7 @@ def load(
     host: str | None = None,
     device: str | None = None,
     trust_checkpoint: bool = False,
+    optimise: bool = False,
 ) -> Model:
     """Builds the model of a config and loads a checkpoint of either host, or an imported one.
 
@@ -134,6 +136,7 @@ def load(
         host: "mmdet" or "detectron2", where a name does not tell.
         device: "cpu", "cuda", ...; by default the GPU if there is one.
         trust_checkpoint: read a checkpoint that needs arbitrary code.
+        optimise: fold batch norms and lay weights out channels last; for prediction only.
 
     Raises:
         FileNotFoundError, ValueError, KeyError: what does not exist or does not fit, and the
@@ -143,7 +146,10 @@ def load(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     inference = importlib.import_module(f"metaheads.hosts.{host}.inference")
-    return Model(inference.build(path, checkpoint, device, trust_checkpoint))
+    hosted = inference.build(path, checkpoint, device, trust_checkpoint)
+    if optimise:
+        optimisation.optimise(hosted.module)
+    return Model(hosted)
 
 
 def check_device(device: str) -> None:

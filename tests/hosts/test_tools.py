@@ -295,3 +295,16 @@ def test_dry_run(host, configs, shapes_data, tmp_path, capsys):
     assert not list(work.rglob("*.pth"))
     assert main([*command, "--num-gpus", "2"]) == 2
     assert "--dry-run is for one process" in capsys.readouterr().err
+
+
+@both_hosts
+def test_optimised_models_predict_the_same(host, configs, weights_of, shapes_data):
+    image = next((shapes_data / "shapes/val").glob("*.png"))
+    plain, fast = (
+        load(configs[host], weights_of[host], device="cpu", optimise=each) for each in (False, True)
+    )
+    norms = [m for m in fast.module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert not norms
+    ours, theirs = plain.predict(image), fast.predict(image)
+    assert len(ours) == 7 and torch.equal(ours.labels, theirs.labels)
+    torch.testing.assert_close(ours.scores, theirs.scores, rtol=1e-4, atol=1e-4)

@@ -33,6 +33,7 @@ from metaheads.visualization import draw_detections
 
 PREDICTION = ("load", "preprocess", "backbone", "neck", "heads", "decode", "masks", "draw")
 TRAINING = ("preprocess", "forward", "loss", "backward", "optimiser")
+OPTIMISED = "@optimised"
 EPILOG = """examples:
   tools/benchmark.py mmdet:yolact/yolact_r18_256_nuclei mmdet:mask_rcnn/mask_rcnn_r18_nuclei \\
     --checkpoint yolact.pth mask_rcnn.pth --images data/nuclei/val --out benchmark
@@ -47,9 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "configs",
         nargs="+",
-        metavar="[HOST:]CONFIG",
-        help="path or name, with mmdet: or detectron2: in front where both hosts have the name; "
-        "the others are compared with the first",
+        metavar="[HOST:]CONFIG[@optimised]",
+        help="path or name, with mmdet: or detectron2: in front where both hosts have the name, "
+        "@optimised for folded batch norms and channels last; all are compared with the first",
     )
     parser.add_argument("--checkpoint", nargs="+", default=[], help="one for each config")
     parser.add_argument("--images", nargs="+", help="images or folders (default: drawn scenes)")
@@ -128,9 +129,11 @@ class Contender:
 
     def __init__(self, config: str, checkpoint: str | None, args: argparse.Namespace) -> None:
         self.args = args
-        host, name = split_host(config)
+        plain = config.removesuffix(OPTIMISED)
+        host, name = split_host(plain)
         self.name = Path(config).name if Path(name).is_file() else config
-        self.model = load(name, checkpoint, host=host, device=args.device)
+        optimise = plain != config
+        self.model = load(name, checkpoint, host=host, device=args.device, optimise=optimise)
         self.module = self.model.module
         self.times: list[dict[str, float]] = []  # milliseconds of each round, by stage
         self.once: dict[str, Any] = {}

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="of either host, or imported")
     parser.add_argument("--trust-checkpoint", action="store_true", help="it may run code")
     parser.add_argument("--device", help="cpu, cuda, ...")
+    parser.add_argument("--optimise", action="store_true", help="fold batch norms, channels last")
     parser.add_argument("--threshold", type=float, default=0.3, help="lowest score to keep")
     parser.add_argument("--classes", nargs="+", help="keep only these")
     parser.add_argument("--output", default="predictions", help="folder of the results")
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         host=args.host,
         device=args.device,
         trust_checkpoint=args.trust_checkpoint,
+        optimise=args.optimise,
     )
     labels = _labels_of(args.classes, model.class_names)
     output = Path(args.output)

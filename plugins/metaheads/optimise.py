@@ -1,0 +1,61 @@
+"""Making a trained network faster without changing what it computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+
+def fold_batch_norms(module: nn.Module) -> int:
+    """Puts the batch norms of a network in evaluation mode into the convolutions before them.
+
+    A batch norm belongs to the convolution that is registered just before it in the same parent, as
+    in all ResNets, or that holds it as `norm` (Detectron2). Others stay.
+
+    Returns:
+        How many were folded.
+    """
+    count = 0
+    for parent in module.modules():
+        norm = getattr(parent, "norm", None)
+        if isinstance(parent, nn.Conv2d) and _is_foldable(parent, norm):
+            _fold(parent, norm)
+            parent.norm = None  # type: ignore[assignment]
+            count += 1
+        before: nn.Module | None = None
+        for name, child in parent.named_children():
+            if isinstance(before, nn.Conv2d) and _is_foldable(before, child):
+                _fold(before, child)
+                setattr(parent, name, nn.Identity())
+                count += 1
+            before = child
+    return count
+
+
+def optimise(module: nn.Module) -> nn.Module:
+    """Folds batch norms and lays the weights out channels last; results agree to about 1e-4."""
+    fold_batch_norms(module.eval())
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _is_foldable(conv: nn.Conv2d, norm: Any) -> bool:
+    has_statistics = getattr(norm, "running_mean", None) is not None
+    is_norm = isinstance(norm, nn.BatchNorm2d) or type(norm).__name__ == "FrozenBatchNorm2d"
+    return is_norm and has_statistics and norm.running_mean.numel() == conv.out_channels
+
+
+@torch.no_grad()
+def _fold(conv: nn.Conv2d, norm: Any) -> None:
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight,
+        conv.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+    )
+    conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)

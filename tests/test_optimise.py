@@ -1,0 +1,59 @@
+"""Folded batch norms compute the same."""
+
+import copy
+
+import torch
+from torch import nn
+
+from metaheads.backbones import DeformableResNet
+from metaheads.optimise import fold_batch_norms, optimise
+
+
+def trained(module: nn.Module) -> nn.Module:
+    """Statistics and scales that are not those of a fresh batch norm."""
+    for each in module.modules():
+        if isinstance(each, nn.BatchNorm2d):
+            nn.init.normal_(each.running_mean)
+            for values in (each.running_var, each.weight.data):
+                nn.init.uniform_(values, 0.5, 1.5)
+            nn.init.normal_(each.bias)
+    return module.eval()
+
+
+def test_all_batch_norms_of_a_resnet_are_folded():
+    plain = trained(DeformableResNet(depth=18, dcn_blocks=(0, 2, 2, 2)))
+    folded = copy.deepcopy(plain)
+    assert fold_batch_norms(folded) == 20
+    assert not any(isinstance(each, nn.BatchNorm2d) for each in folded.modules())
+    images = torch.randn(2, 3, 64, 64)
+    for ours, theirs in zip(plain(images), folded(images), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_norms_inside_of_convolutions():
+    """As in Detectron2."""
+
+    class Conv(nn.Conv2d):
+        def __init__(self) -> None:
+            super().__init__(3, 4, 3)
+            self.norm = nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            x = super().forward(x)
+            return x if self.norm is None else self.norm(x)
+
+    plain = trained(nn.Sequential(Conv(), nn.ReLU()))
+    folded = copy.deepcopy(plain)
+    assert fold_batch_norms(folded) == 1 and folded[0].norm is None
+    images = torch.randn(1, 3, 8, 8)
+    torch.testing.assert_close(plain(images), folded(images), rtol=1e-4, atol=1e-4)
+
+
+def test_a_norm_of_another_convolution_stays():
+    module = trained(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)))
+    assert fold_batch_norms(module) == 0
+
+
+def test_optimised_weights_lie_channels_last():
+    module = optimise(trained(DeformableResNet(depth=18)))
+    assert module.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
