@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "@optimised for folded batch norms and channels last; all are compared with the first",
     )
     parser.add_argument("--checkpoint", nargs="+", default=[], help="one for each config")
+    parser.add_argument("--trust-checkpoint", action="store_true", help="they may run code")
     parser.add_argument("--images", nargs="+", help="images or folders (default: drawn scenes)")
     parser.add_argument("--max-images", type=int, default=8, help="the first so many of them")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
@@ -133,7 +134,14 @@ class Contender:
         host, name = split_host(plain)
         self.name = Path(config).name if Path(name).is_file() else config
         optimise = plain != config
-        self.model = load(name, checkpoint, host=host, device=args.device, optimise=optimise)
+        self.model = load(
+            name,
+            checkpoint,
+            host=host,
+            device=args.device,
+            trust_checkpoint=args.trust_checkpoint,
+            optimise=optimise,
+        )
         self.module = self.model.module
         self.times: list[dict[str, float]] = []  # milliseconds of each round, by stage
         self.once: dict[str, Any] = {}
