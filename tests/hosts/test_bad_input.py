@@ -14,6 +14,7 @@ pytest.importorskip("mmdet", reason="MMDetection is not installed")
 pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
 from metaheads.cli import main  # noqa: E402
+from metaheads.configs import config_root  # noqa: E402
 
 SMALL = "yolact/yolact_r18_128_shapes"
 
@@ -50,7 +51,8 @@ def train(host: str, folder: Path, *words: str) -> int:
         ("detectron2", "MODEL.BACKBONE.NAME=foo", "cannot build what the config says.*foo"),
         ("detectron2", "MODEL.META_ARCHITECTURE=Yolakt", "no 'Yolakt'; did you mean Yolact"),
         ("detectron2", "SOLVER.LR_SCHEDULER_NAME=foo", "cannot build.*foo"),
-        ("detectron2", "MODEL.WEIGHTS=/nowhere/x.pth", "/nowhere/x.pth"),
+        ("mmdet", "load_from=/nowhere/x.pth", "load_from of the config: no file /nowhere/x.pth"),
+        ("detectron2", "MODEL.WEIGHTS=/nowhere/x.pth", "of the config: no file /nowhere/x.pth"),
     ],
 )
 def test_options(host, option, message, tmp_path, capsys):
@@ -62,6 +64,21 @@ def test_options(host, option, message, tmp_path, capsys):
 def test_whole_numbers_stand_for_fractions(tmp_path, capsys):
     assert train("detectron2", tmp_path, "SOLVER.BASE_LR", "1", "MODEL.BACKBONE.NAME", "foo") == 2
     assert "cannot build" in capsys.readouterr().err, "not a mismatch of types"
+
+
+@pytest.mark.parametrize(
+    ("host", "text"),
+    [
+        ("mmdet", "_base_ = '{base}.py'\nauto_scale_lr = dict(_delete_=True)\n"),
+        ("detectron2", "_BASE_: {base}.yaml\nSOLVER:\n  REFERENCE_BATCH_SIZE: 0\n"),
+    ],
+)
+def test_scaling_needs_the_batch_of_the_rate(host, text, tmp_path, capsys):
+    config = tmp_path / ("mine.py" if host == "mmdet" else "mine.yaml")
+    config.write_text(text.format(base=config_root() / host / SMALL))
+    flags = ["--config-file", str(config), "--work-dir", str(tmp_path), "--no-data-check"]
+    assert main(["train", *flags, "--auto-scale-lr"]) == 2
+    assert "--auto-scale-lr needs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("host", ["mmdet", "detectron2"])

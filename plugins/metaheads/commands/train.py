@@ -177,6 +177,7 @@ def _choose_checkpoint(host: Any, cfg: Any, options: RunOptions) -> RunOptions:
     """What `resume` means becomes `resume_from` or, for an evaluation, `checkpoint`.
 
     Raises:
+        FileNotFoundError: the weights that the config names are not there.
         ValueError: no training can go on from the file, or there is nothing to evaluate.
     """
     resume_from = options.resume_from
@@ -189,9 +190,13 @@ def _choose_checkpoint(host: Any, cfg: Any, options: RunOptions) -> RunOptions:
                 f"--resume: no training was cut off in {folder}, a new one begins; to go on from "
                 "one of the checkpoints there, stop this and give --resume-from FILE\n"
             )
+    initial = host.initial_weights(cfg)
+    is_used = initial and not (options.checkpoint or resume_from)
+    if is_used and "://" not in initial and not Path(initial).is_file():
+        raise FileNotFoundError(f"{host.WEIGHTS_OPTION} of the config: no file {initial}")
     if options.eval_only:
         checkpoint = options.checkpoint or resume_from
-        if not (checkpoint or host.initial_weights(cfg)):
+        if not (checkpoint or initial):
             raise ValueError(
                 "nothing to evaluate: give --checkpoint or --resume, or weights in the config "
                 f"({host.WEIGHTS_OPTION})"

@@ -157,6 +157,11 @@ def _apply(cfg: Config, options: RunOptions) -> None:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"
     if options.auto_scale_lr:
+        if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):
+            raise ValueError(
+                "--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config: the "
+                "batch that its learning rate is for"
+            )
         cfg.auto_scale_lr = dict(cfg.get("auto_scale_lr") or {}, enable=True)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         cfg.launcher = "pytorch"
