@@ -34,8 +34,8 @@ from metaheads import load
 from metaheads.commands.quickstart import METRICS, to_shares
 from metaheads.commands.train import RunOptions, train
 from metaheads.configs import HOSTS, find_config
+from metaheads.datasets.records import read_record
 from metaheads.datasets.transforms import Record, resize_record
-from metaheads.media import read_image
 from metaheads.structures import Targets
 
 FOLDER = Path(__file__).parent
@@ -92,8 +92,8 @@ def compare_tensors(case: str, checkpoint: str) -> dict[str, float]:
     size = tuple(next(step.size for step in dataset.pipeline if "size" in step))
     coco = COCO(f"{dataset.data_root}{dataset.ann_file}")
     for image_id in sorted(coco.imgs):
-        path = f"{dataset.data_root}{dataset.data_prefix.img}{coco.imgs[image_id]['file_name']}"
-        record = resize_record(read_record(coco, image_id, path), size)
+        folder = f"{dataset.data_root}{dataset.data_prefix.img}"
+        record = resize_record(read_record(coco, image_id, folder), size)
         pixels = torch.from_numpy(record.image).permute(2, 0, 1)[None].float()
         normal = models[0].input_format
         mean, std = (torch.tensor(x).view(3, 1, 1) for x in (normal.mean, normal.std))
@@ -121,23 +121,6 @@ def compare_tensors(case: str, checkpoint: str) -> dict[str, float]:
         found["crowds"] += int(record.is_crowd.sum())
         found["detections"] += len(first)
     return found
-
-
-def read_record(coco: COCO, image_id: int, path: str) -> Record:
-    """An image with its ground truth, RGB."""
-    image = read_image(path)
-    entries = coco.imgToAnns[image_id]
-    labels = {number: label for label, number in enumerate(sorted(coco.cats))}
-    boxes = np.array([each["bbox"] for each in entries], np.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    masks = np.array([coco.annToMask(each) for each in entries], bool)
-    return Record(
-        image,
-        boxes,
-        np.array([labels[each["category_id"]] for each in entries], np.int64),
-        np.array([each["iscrowd"] for each in entries], bool),
-        masks.reshape(-1, *image.shape[:2]),
-    )
 
 
 def mmdet_truth(record: Record, size: tuple[int, int]) -> Targets:

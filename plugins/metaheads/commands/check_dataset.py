@@ -19,9 +19,9 @@ from metaheads.configs import HOSTS, find_config
 from metaheads.datasets.check import CheckReport, DatasetError, check_coco
 from metaheads.datasets.check.overlap import find_equal_images
 from metaheads.datasets.check.panoptic import check_panoptic
-from metaheads.media import read_image
+from metaheads.datasets.records import class_names, read_record
 from metaheads.messages import list_some
-from metaheads.visualization import draw_objects, grid
+from metaheads.visualization import draw_record, grid
 
 EPILOG = """examples:
   tools/check_dataset.py --data train.json train/ --data val.json val/ --overlay samples.png
@@ -118,28 +118,12 @@ def draw_samples(source: dict[str, Any], target: Path, count: int) -> None:
     from pycocotools.coco import COCO
 
     coco = COCO(source["annotation_file"])
-    numbers = {category: label for label, category in enumerate(sorted(coco.cats))}
-    names = [coco.cats[category]["name"] for category in sorted(coco.cats)]
-    chosen = random.Random(0).sample(sorted(coco.imgs), min(count, len(coco.imgs)))
+    names = class_names(coco)
     tiles = []
-    for image_id in chosen:
-        image = read_image(source["image_folder"] / coco.imgs[image_id]["file_name"])
-        entries = coco.imgToAnns[image_id]
-        boxes = np.array([each["bbox"] for each in entries], np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        masks = None
-        if source["use_masks"]:
-            masks = np.array([coco.annToMask(each) for each in entries], bool)
-            masks = masks.reshape(-1, *image.shape[:2])
-        drawn = draw_objects(
-            image,
-            boxes,
-            np.array([numbers[each["category_id"]] for each in entries], np.int64),
-            names,
-            is_crowd=np.array([each["iscrowd"] for each in entries], bool),
-            masks=masks,
-        )
-        tiles.append(_fit(drawn, 360))
+    for image_id in random.Random(0).sample(sorted(coco.imgs), min(count, len(coco.imgs))):
+        folder, use_masks = source["image_folder"], source["use_masks"]
+        record = read_record(coco, image_id, folder, use_masks=use_masks)
+        tiles.append(_fit(draw_record(record, names), 360))
     columns = max(1, round(len(tiles) ** 0.5))
     picture = grid(tiles, columns)
     cv2.imwrite(str(target), cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2BGR))

@@ -17,11 +17,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from metaheads.api import Model, as_rgb, load
+from metaheads.api import Model, load
 from metaheads.commands.train import RunOptions, train
 from metaheads.configs import HOSTS, check_installed, config_root
+from metaheads.datasets.records import class_names, read_record
 from metaheads.datasets.shapes import make_shapes
-from metaheads.visualization import draw_detections, draw_objects, grid, side_by_side
+from metaheads.visualization import draw_detections, draw_record, grid, side_by_side
 
 CONFIG = "yolact/yolact_r18_128_shapes"
 NUM_TRAIN, NUM_VAL, NUM_CLIPS = 1200, 150, 8
@@ -100,25 +101,12 @@ def draw_comparison(model: Model, data: Path, target: Path, count: int = 8) -> N
     from pycocotools.coco import COCO
 
     coco = COCO(data / "annotations" / "instances_val.json")
-    categories = sorted(coco.getCatIds())
-    names = [coco.cats[number]["name"] for number in categories]
+    names = class_names(coco)
     tiles = []
     for image_id in random.Random(0).sample(sorted(coco.getImgIds()), count):
-        image = as_rgb(data / "val" / coco.imgs[image_id]["file_name"])
-        annotations = coco.imgToAnns[image_id]
-        boxes = np.array([a["bbox"] for a in annotations], np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        truth = draw_objects(
-            image,
-            boxes,
-            np.array([categories.index(a["category_id"]) for a in annotations], np.int64),
-            names,
-            is_crowd=np.array([bool(a["iscrowd"]) for a in annotations], bool),
-            masks=np.array([coco.annToMask(a) for a in annotations], bool).reshape(
-                -1, *image.shape[:2]
-            ),
-            scale=2.0,
-        )
-        found = draw_detections(image, model.predict(image), names, threshold=0.3, scale=2.0)
-        tiles.append(side_by_side(truth, found))
+        record = read_record(coco, image_id, data / "val")
+        truth = draw_record(record, names, scale=2.0)
+        found = model.predict(record.image)
+        prediction = draw_detections(record.image, found, names, threshold=0.3, scale=2.0)
+        tiles.append(side_by_side(truth, prediction))
     cv2.imwrite(str(target), np.ascontiguousarray(grid(tiles, 2)[..., ::-1]))
