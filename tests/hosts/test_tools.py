@@ -308,3 +308,31 @@ def test_optimised_models_predict_the_same(host, configs, weights_of, shapes_dat
     ours, theirs = plain.predict(image), fast.predict(image)
     assert len(ours) == 7 and torch.equal(ours.labels, theirs.labels)
     torch.testing.assert_close(ours.scores, theirs.scores, rtol=1e-4, atol=1e-4)
+
+
+@both_hosts
+def test_early_stopping(host, configs, tmp_path, monkeypatch):
+    """Evaluations that find the same each time: the first is the best, two more are waited for."""
+    from mmdet.evaluation import CocoMetric
+
+    from metaheads.hosts.detectron2.trainer import Trainer
+
+    evaluations = []
+
+    def evaluate(found: dict) -> dict:
+        evaluations.append(found)
+        return found
+
+    monkeypatch.setattr(CocoMetric, "compute_metrics", lambda *_: evaluate({"segm_mAP": 0.5}))
+    monkeypatch.setattr(Trainer, "test", lambda *_: evaluate({"segm": {"AP": 50.0}}))
+    options = {
+        "mmdet": ["train_cfg.max_iters=8", "train_cfg.val_interval=1"],
+        "detectron2": ["SOLVER.MAX_ITER=8", "TEST.EVAL_PERIOD=1"],
+    }[host]
+    command = ["train", "--config-file", str(configs[host]), "--work-dir", str(tmp_path)]
+    assert main([*command, "--no-data-check", "--early-stopping", "2", *options]) == 0
+    (best,) = tmp_path.glob("*best*.pth")
+    content = torch.load(best, weights_only=True)
+    written = content["meta"]["iter"] if host == "mmdet" else content["best"]
+    assert written == (1 if host == "mmdet" else 50.0)
+    assert len(evaluations) == 3, "of 8"

@@ -39,6 +39,7 @@ class RunOptions:
         trust_checkpoint: read a checkpoint that needs arbitrary code.
         eval_only: evaluate, do not train.
         dry_run: build everything, go forward and backward with one batch, evaluate one, and stop.
+        early_stopping: end after so many evaluations without a better mask AP; 0: never.
         num_gpus: processes on this machine (CPU processes where there is no GPU).
     """
 
@@ -49,6 +50,7 @@ class RunOptions:
     trust_checkpoint: bool = False
     eval_only: bool = False
     dry_run: bool = False
+    early_stopping: int = 0
     amp: bool = False
     auto_scale_lr: bool = False
     num_gpus: int = 1
@@ -82,6 +84,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trust-checkpoint",
         action="store_true",
         help="read a checkpoint that can run code (only your own, e.g. of an older MMEngine)",
+    )
+    parser.add_argument(
+        "--early-stopping",
+        type=int,
+        default=0,
+        metavar="N",
+        help="end after N evaluations without a better mask AP (the best checkpoint is kept)",
     )
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision")
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale the rate to the batch")

@@ -6,6 +6,7 @@ They have what Detectron2's own script for them expects: `model`, `dataloader.tr
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import difflib
 import weakref
@@ -26,6 +27,7 @@ from metaheads.hosts.detectron2.trainer import (
     BEST_METRIC,
     KeepBest,
     Trainer,
+    _Stop,
     distribute,
     equalise_buffers,
 )
@@ -102,7 +104,8 @@ class LazyTrainer(Trainer):
 
     def train(self) -> dict[str, Any]:
         """As Trainer's; DefaultTrainer's would ask a CfgNode for expected results."""
-        TrainerBase.train(self, self.start_iter, self.max_iter)
+        with contextlib.suppress(_Stop):
+            TrainerBase.train(self, self.start_iter, self.max_iter)
         return getattr(self, "_last_eval_results", {})
 
     def reshuffle(self) -> None:

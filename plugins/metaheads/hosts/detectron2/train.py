@@ -206,6 +206,8 @@ def _run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
 def _train(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
     with blaming(_CANNOT_BUILD):
         trainer = _trainer(cfg)(cfg)
+    if options.early_stopping:
+        trainer.stop_early(options.early_stopping)
     if options.resume_from:
         trainer.resume(options.resume_from)
         return trainer.train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import uuid
 import weakref
@@ -72,8 +73,13 @@ class Trainer(DefaultTrainer):
 
     def train(self) -> dict[str, Any]:
         """Trains to the end; the results of the last evaluation, empty but in the first process."""
-        super().train()
+        with contextlib.suppress(_Stop):
+            super().train()
         return getattr(self, "_last_eval_results", {})
+
+    def stop_early(self, patience: int) -> None:
+        """Ends the training after so many evaluations without a better mask AP."""
+        self.register_hooks([StopEarly(patience)])
 
     @staticmethod
     def output_dir(cfg: CfgNode) -> str:
@@ -245,6 +251,32 @@ class KeepBest(HookBase):
 
     def after_train(self) -> None:
         self.after_step()
+
+
+class _Stop(BaseException):
+    """The end of a training before its time; no error, which Detectron2 would log."""
+
+
+class StopEarly(HookBase):
+    """Ends a training whose evaluations no longer get better, in all processes at once.
+
+    Args:
+        patience: so many evaluations may be no better than the best.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience, self._waited = patience, 0
+        self._best, self._seen = -math.inf, -1
+
+    def after_step(self) -> None:
+        # Only the first process has metrics; its decision is everybody's.
+        for name, (value, iteration) in self.trainer.storage.latest().items():
+            if name.endswith(BEST_METRIC) and iteration > self._seen:
+                self._seen = iteration
+                self._waited = 0 if value > self._best else self._waited + 1
+                self._best = max(self._best, value)
+        if max(comm.all_gather(self._waited)) >= self._patience:
+            raise _Stop
 
 
 def _build_mapper(cfg: CfgNode, is_train: bool) -> MetaheadsMapper | None:

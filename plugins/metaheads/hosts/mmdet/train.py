@@ -153,6 +153,11 @@ def _apply(cfg: Config, options: RunOptions) -> None:
         cfg.resume = True
     cfg.resume = cfg.get("resume", False) and not options.eval_only
     cfg.load_from = options.resume_from or options.checkpoint or cfg.get("load_from")
+    if options.early_stopping:
+        stop = dict(type="EarlyStoppingHook", rule="greater", min_delta=1e-6)  # equal: no better
+        stop["monitor"] = cfg.default_hooks.checkpoint.get("save_best") or "coco/segm_mAP"
+        stop["patience"] = options.early_stopping
+        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), stop]
     if options.amp:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"
