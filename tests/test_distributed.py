@@ -42,13 +42,14 @@ CORE = dict(num_classes=3, max_size=128, fpn_channels=8, anchor_scales=((16,), (
 CORE |= dict(num_extra_levels=0, use_square_anchors=False)
 
 
-def gradients(images: slice) -> dict[str, torch.Tensor]:
+def gradients(images: slice, is_empty: bool = False) -> dict[str, torch.Tensor]:
     """Of the total loss of some of four images; the first has many positives, the last none."""
     torch.manual_seed(0)
     core = Yolact([8, 8, 8], [8, 16, 32], **CORE).train()
     features = [torch.randn(4, 8, 128 // stride, 128 // stride) for stride in (8, 16, 32)]
     outputs = core([each[images] for each in features])
-    sum(core.losses(outputs, targets()[images]).values()).backward()
+    truth = [each[:0] for each in targets()] if is_empty else targets()
+    sum(core.losses(outputs, truth[images]).values()).backward()
     return {name: p.grad for name, p in core.named_parameters()}
 
 
@@ -65,21 +66,22 @@ def targets() -> list[Targets]:
     return found
 
 
-def work(rank: int, file: str, folder: str) -> None:
+def work(rank: int, file: str, folder: str, is_empty: bool) -> None:
     store = torch.distributed.FileStore(file, 2)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    torch.save(gradients(slice(2 * rank, 2 * rank + 2)), f"{folder}/{rank}.pth")
+    torch.save(gradients(slice(2 * rank, 2 * rank + 2), is_empty), f"{folder}/{rank}.pth")
     leave_process_group()
 
 
-def test_two_processes_train_as_one_with_the_whole_batch(tmp_path):
+@pytest.mark.parametrize("is_empty", [False, True], ids=["objects", "no object"])
+def test_two_processes_train_as_one_with_the_whole_batch(tmp_path, is_empty):
     context = torch.multiprocessing.get_context("fork")
-    arguments = [(rank, str(tmp_path / "store"), str(tmp_path)) for rank in range(2)]
+    arguments = [(rank, str(tmp_path / "store"), str(tmp_path), is_empty) for rank in range(2)]
     processes = [context.Process(target=work, args=each) for each in arguments]
     for each in processes:
         each.start()
     for each in processes:
         each.join()
     halves = [torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in range(2)]
-    for name, whole in gradients(slice(0, 4)).items():
+    for name, whole in gradients(slice(0, 4), is_empty).items():
         torch.testing.assert_close((halves[0][name] + halves[1][name]) / 2, whole)

@@ -54,6 +54,17 @@ def test_a_norm_of_another_convolution_stays():
     assert fold_batch_norms(module) == 0
 
 
+def test_a_shared_convolution_keeps_the_norms_of_each_place():
+    """As in RTMDet's head."""
+    conv = nn.Conv2d(3, 4, 1)
+    module = trained(nn.ModuleList(nn.Sequential(conv, nn.BatchNorm2d(4)) for _ in range(2)))
+    images = torch.randn(1, 3, 8, 8)
+    expected = [level(images) for level in module]
+    fold_batch_norms(module)
+    for level, before in zip(module, expected, strict=True):
+        torch.testing.assert_close(level(images), before)
+
+
 def test_optimised_weights_lie_channels_last():
     module = optimise(trained(DeformableResNet(depth=18)))
     assert module.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)

@@ -20,10 +20,14 @@ def leave_process_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a tensor without a graph over all processes, each of which must call this."""
+def mean_count(count: Tensor) -> Tensor:
+    """The mean of a count over all processes, for losses that are divided by it.
+
+    Their sum is taken for 1 at least: the mean of the losses is then that of the whole batch, also
+    where nobody has anything to count. Every process must call this, or none.
+    """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return value
-    summed = value.float().clone()
+        return count.clamp(min=1)
+    summed = count.float()
     torch.distributed.all_reduce(summed)
-    return summed / torch.distributed.get_world_size()
+    return summed.clamp(min=1) / torch.distributed.get_world_size()

@@ -22,6 +22,8 @@ def tells_user(error: BaseException) -> bool:
     """
     if isinstance(error, UserError):
         return True
+    if isinstance(error, AssertionError | NotImplementedError):
+        return False
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -76,6 +76,18 @@ def find_sources(inputs: list[str]) -> list[Source]:
     return found
 
 
+def find_images(inputs: list[str], count: int) -> list[Path]:
+    """The first so many image files of files, folders and patterns; videos are left out.
+
+    Raises:
+        FileNotFoundError, ValueError: as `find_sources`, or there is no image.
+    """
+    found = [each.path for each in find_sources(inputs) if isinstance(each, ImageSource)][:count]
+    if not found:
+        raise ValueError(f"no image in {', '.join(inputs)}")
+    return found
+
+
 def read_image(path: str | Path) -> np.ndarray:
     """An image file -> (H, W, 3) uint8 RGB, upright.
 
@@ -88,6 +100,21 @@ def read_image(path: str | Path) -> np.ndarray:
     if pixels is None:
         raise ValueError(f"{path} is not an image, or it is broken: replace it")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """(H, W, 3) uint8 RGB -> a file, whose suffix says the format.
+
+    Raises:
+        ValueError: OpenCV cannot write there, or not in this format.
+    """
+    pixels = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
+    try:
+        is_written = cv2.imwrite(str(path), pixels)
+    except cv2.error:  # a suffix that it does not know
+        is_written = False
+    if not is_written:
+        raise ValueError(f"{path} cannot be written: is the folder there, and does it end in .png?")
 
 
 class ImageSource(Source):

@@ -151,6 +151,19 @@ def test_panoptic(data, capsys, plant, message):
     assert (message or "agree with their PNGs") in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--overlay", "nowhere/x.png"], "no folder nowhere"),
+        (["--overlay", "samples"], "must end as an image"),
+        (["--json", "nowhere/x.json"], "no folder nowhere"),
+    ],
+)
+def test_outputs_are_possible(data, capsys, words, message):
+    assert main(["check-dataset", *flags(data), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_nothing_to_check(capsys):
     assert main(["check-dataset"]) == 2
     assert "nothing to check" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools.coco import COCO
 
 from metaheads.cli import main
@@ -65,6 +66,18 @@ def test_labelme(tmp_path, image, capsys):
     assert check_coco(tmp_path / "out.json", tmp_path).num_objects == 4
 
 
+def test_photographs_that_lie_are_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (100, 60)).save(tmp_path / "a.jpg", exif=exif)
+    shape = {"label": "cat", "points": SQUARE}
+    content = {"imagePath": "a.jpg", "shapes": [shape]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    entry = convert("labelme", tmp_path).imgs[1]
+    assert (entry["height"], entry["width"]) == (100, 60)
+    assert check_coco(tmp_path / "out.json", tmp_path).num_verified == 1
+
+
 def test_yolo(tmp_path, image):
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
@@ -108,6 +121,7 @@ def test_voc_masks(voc):
     coco = convert("voc", voc)
     assert [int(mask.sum()) for mask in masks_of(coco)] == [600, 9]
     assert coco.anns[1]["bbox"] == [10, 20, 20, 30]
+    assert [each["iscrowd"] for each in coco.anns.values()] == [0, 1]
     assert check_coco(voc / "out.json", voc / "JPEGImages").num_objects == 2
 
 
@@ -142,6 +156,11 @@ def test_panoptic_agrees_with_its_png(tmp_path, capsys):
     areas = [sum(s["area"] for s in each["segments_info"]) for each in made["annotations"]]
     assert areas == [width * height] * 3, "every pixel once"
     capsys.readouterr()
+    content["images"][1]["file_name"] = content["images"][0]["file_name"].replace("png", "jpg")
+    (tmp_path / "same.json").write_text(json.dumps(content))
+    words = [str(tmp_path / "same.json"), "--stuff", str(tmp_path / "stuff.json")]
+    assert main(["convert-dataset", "--from", "coco", *words, "--out", str(out)]) == 2
+    assert "would both become" in capsys.readouterr().err
     assert main([*command, "--stuff", str(things)]) == 2
     assert "number the stuff anew" in capsys.readouterr().err
 
@@ -187,7 +206,9 @@ def test_voc_names_masks_that_do_not_fit(voc, capsys):
     assert "holds the objects [1], its XML has 2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("line", ["3 0 0 1 1", "x 0 0 1 1", "0 0.1 0.2 0.3", "0 0 0 1 1 1"])
+@pytest.mark.parametrize(
+    "line", ["3 0 0 1 1", "-1 0 0 1 1", "x 0 0 1 1", "0 0.1 0.2 0.3", "0 0 0 1 1 1"]
+)
 def test_yolo_names_the_line(tmp_path, image, capsys, line):
     for folder in ("images", "labels", "out"):
         (tmp_path / folder).mkdir()

@@ -91,6 +91,7 @@ def test_scaling_needs_the_batch_of_the_rate(host, text, tmp_path, capsys):
         (["--num-machines", "2"], "--dist-url"),
         (["--launcher", "pytorch"], "torchrun"),
         (["--amp"], "--amp needs a GPU"),
+        (["--early-stopping", "-1"], "--early-stopping"),
     ],
 )
 def test_machines(host, words, message, tmp_path, capsys, monkeypatch):
@@ -139,10 +140,11 @@ def test_errors_of_several_processes_are_one_line(host, tmp_path, capfd):
 def test_a_refused_start_keeps_the_training_before_it(host, options, tmp_path, capsys):
     work = tmp_path / "work"
     assert train(host, work, *(option.format(1) for option in options)) == 0
-    tag = (work / "last_checkpoint").read_text()
+    tag, results = ((work / name).read_text() for name in ("last_checkpoint", "results.json"))
     torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "other.pth")
     assert train(host, work, "--checkpoint", str(tmp_path / "other.pth")) == 2
     assert (work / "last_checkpoint").read_text() == tag
+    assert (work / "results.json").read_text() == results
     (work / "last_checkpoint").unlink()
     capsys.readouterr()
     assert train(host, work, "--resume", *(option.format(1) for option in options)) == 0

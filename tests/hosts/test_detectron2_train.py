@@ -342,6 +342,9 @@ def test_every_start_draws_another_order(config_file, trained):
 def test_evaluation_of_the_last_checkpoint(config_file, trained, tmp_path):
     options = RunOptions(eval_only=True, resume=True)
     assert "segm/AP" in train(str(config_file), None, [], options, work_dir=str(trained))
+    with pytest.raises(FileNotFoundError, match="no training in .*--checkpoint"):
+        train(str(config_file), None, [], options, work_dir=str(tmp_path))
+    options = RunOptions(eval_only=True)
     with pytest.raises(ValueError, match=r"nothing to evaluate.*--checkpoint.*MODEL\.WEIGHTS"):
         train(str(config_file), None, [], options, work_dir=str(tmp_path))
 
@@ -356,6 +359,10 @@ def test_weights_of_the_model_zoo_are_evaluated(config_file, trained, tmp_path):
     options = RunOptions(eval_only=True, checkpoint=str(trained / "model_final.pth"))
     expected = run(cfg, options)
     assert found == pytest.approx(expected, nan_ok=True)
+    part = {name: each for name, each in content["model"].items() if name.startswith("backbone.")}
+    zoo.write_bytes(pickle.dumps({"model": part, "__author__": "Detectron2 Model Zoo"}))
+    with pytest.raises(ValueError, match="lacks core"):
+        run(cfg, RunOptions(eval_only=True))
 
 
 def test_files_that_number_classes_otherwise_are_refused(config_file, tmp_path):

@@ -58,7 +58,7 @@ def test_import_weights(host, configs, authors_file, tmp_path, capsys):
     flags = ["--config-file", str(configs[host]), "--out", str(out)]
     assert main(["import-weights", str(authors_file), *flags]) == 0
     assert "missing 0, unused 0" in capsys.readouterr().out
-    card = json.loads(out.with_suffix(".json").read_text())
+    card = json.loads(out.with_suffix(".card.json").read_text())
     assert (card["source"], card["licence"]) == ("https://example.org/toy", "MIT")
     assert card["classes"][0] == "figure" and card["input"]["size"] == [128, 128]
     assert card["input"]["channels"] == "RGB"
@@ -103,6 +103,7 @@ def test_import_weights_refuses(configs, authors_file, tmp_path, capsys):
     other["theirs.core.layer.weight"] = torch.zeros(3, 64, 1, 1)
     assert "3 classes, the model 7 classes" in refuse(other)
     assert "no folder" in refuse(state, out=tmp_path / "nowhere" / "x.pth")
+    assert "must end in .pth" in refuse(state, out=tmp_path / "x.json")
 
 
 def test_import_weights_of_parts_and_of_other_classes(configs, authors_file, tmp_path):
@@ -114,11 +115,11 @@ def test_import_weights_of_parts_and_of_other_classes(configs, authors_file, tmp
     flags = ["--config-file", str(configs["mmdet"]), "--out", str(out)]
     assert main(["import-weights", str(file), *flags, "--reinitialise-classes"]) == 0
     fresh = ["core.layer.weight", "core.layer.bias"]
-    assert json.loads(out.with_suffix(".json").read_text())["fresh"] == fresh
+    assert json.loads(out.with_suffix(".card.json").read_text())["fresh"] == fresh
     del state["theirs.core.layer.bias"], state["theirs.core.layer.weight"]
     torch.save(state, file)
     assert main(["import-weights", str(file), *flags, "--allow-partial"]) == 0
-    assert json.loads(out.with_suffix(".json").read_text())["fresh"] == fresh
+    assert json.loads(out.with_suffix(".card.json").read_text())["fresh"] == fresh
     conv1 = torch.load(out, weights_only=True)["state_dict"]["backbone.conv1.weight"]
     assert torch.equal(conv1, state["theirs.backbone.conv1.weight"])
 
@@ -159,11 +160,12 @@ def test_benchmark(configs, tmp_path, capsys):
 
 def test_benchmark_of_training_steps(configs, tmp_path):
     names = [f"{host}:{path}" for host, path in configs.items()]
+    names += [f"{host}:{MASK_RCNN}" for host in HOSTS]
     command = ["benchmark", *names, "--train", "--repeats", "1", "--batch", "2"]
     assert main([*command, "--out", str(tmp_path)]) == 0
     for model in json.loads((tmp_path / "benchmark.json").read_text())["models"]:
         assert min(model["stages_ms"].values()) > 0
-        assert model["stages_ms"]["forward"] > model["stages_ms"]["loss"]
+    assert len(json.loads((tmp_path / "benchmark.json").read_text())["models"]) == 4
 
 
 @pytest.mark.parametrize(
@@ -171,6 +173,7 @@ def test_benchmark_of_training_steps(configs, tmp_path):
     [
         (["--checkpoint", "a.pth", "b.pth", "c.pth"], "3 files for 2 configs"),
         (["--batch", "0"], "--batch must be at least 1"),
+        (["--batch", "4", "--max-images", "2"], "--batch 4, but there are 2 images"),
         (["--images", "nowhere"], "no image, video or folder nowhere"),
         (["--train", "--images", "x"], "leave out"),
     ],
@@ -295,6 +298,16 @@ def test_dry_run(host, configs, shapes_data, tmp_path, capsys):
     assert not list(work.rglob("*.pth"))
     assert main([*command, "--num-gpus", "2"]) == 2
     assert "--dry-run is for one process" in capsys.readouterr().err
+    torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "other.pth")
+    assert main([*command, "--checkpoint", str(tmp_path / "other.pth")]) == 2
+    assert "another architecture" in capsys.readouterr().err
+
+
+@both_hosts
+def test_dry_run_of_the_hosts_own_model(host, tmp_path, capsys):
+    command = ["train", "--config-file", MASK_RCNN, "--host", host, "--dry-run"]
+    assert main([*command, "--work-dir", str(tmp_path)]) == 0
+    assert '"loss_mask"' in capsys.readouterr().out
 
 
 @both_hosts

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from metaheads.api import as_rgb, check_device, load
 from metaheads.configs import HOSTS, find_config
 from metaheads.datasets.shapes import make_shapes
-from metaheads.media import ImageSource, find_sources
+from metaheads.media import find_images
 from metaheads.profiling import (
     StageClock,
     giga_multiply_adds,
@@ -96,6 +96,10 @@ def run(args: argparse.Namespace) -> int:
         )
     with tempfile.TemporaryDirectory() as folder:
         images = [] if args.train else _images(args.images, args.max_images, folder)
+        if not args.train and args.batch > len(images):
+            raise ValueError(
+                f"--batch {args.batch}, but there are {len(images)} images (--images, --max-images)"
+            )
         for contender in contenders:
             contender.measure_once(images)
         rounds = [contender for _ in range(args.repeats) for contender in contenders]
@@ -306,5 +310,4 @@ def _images(inputs: list[str] | None, count: int, folder: str) -> list[Path]:
     """The images asked for, or scenes drawn into `folder`."""
     if not inputs:
         make_shapes(folder, num_train=0, num_val=count, num_clips=0)
-    sources = find_sources(inputs or [f"{folder}/val"])[:count]
-    return [source.path for source in sources if isinstance(source, ImageSource)]
+    return find_images(inputs or [f"{folder}/val"], count)

@@ -20,6 +20,7 @@ from metaheads.datasets.check import CheckReport, DatasetError, check_coco
 from metaheads.datasets.check.overlap import find_equal_images
 from metaheads.datasets.check.panoptic import check_panoptic
 from metaheads.datasets.records import class_names, read_record
+from metaheads.media import IMAGE_SUFFIXES, write_image
 from metaheads.messages import list_some
 from metaheads.visualization import draw_record, grid
 
@@ -63,6 +64,11 @@ def run(args: argparse.Namespace) -> int:
     sources = find_data(args)
     if not (sources or args.panoptic):
         raise ValueError("nothing to check: give --data, --config-file or --panoptic")
+    for name in (args.overlay, args.json):
+        if name and not Path(name).absolute().parent.is_dir():
+            raise FileNotFoundError(f"{name}: no folder {Path(name).parent}; make it first")
+    if args.overlay and Path(args.overlay).suffix.lower() not in IMAGE_SUFFIXES:
+        raise ValueError(f"--overlay {args.overlay}: the name must end as an image does, in .png")
     faults: list[str] = []
     reports: list[CheckReport] = []
     for source in sources:
@@ -125,8 +131,7 @@ def draw_samples(source: dict[str, Any], target: Path, count: int) -> None:
         record = read_record(coco, image_id, folder, use_masks=use_masks)
         tiles.append(_fit(draw_record(record, names), 360))
     columns = max(1, round(len(tiles) ** 0.5))
-    picture = grid(tiles, columns)
-    cv2.imwrite(str(target), cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2BGR))
+    write_image(target, grid(tiles, columns))
 
 
 def _fit(image: np.ndarray, size: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from metaheads.api import Model, load
 from metaheads.configs import HOSTS
-from metaheads.media import Frame, Source, VideoWriter, find_sources
+from metaheads.media import Frame, Source, VideoWriter, find_sources, write_image
 from metaheads.structures import Detections
 from metaheads.visualization import draw_detections
 
@@ -212,7 +212,7 @@ class _Pictures:
         if self._video:
             self._video.write(picture)
         elif self._image:
-            cv2.imwrite(str(self._image), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            write_image(self._image, picture)
 
     def __exit__(self, *_: Any) -> None:
         if self._video:

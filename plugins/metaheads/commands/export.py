@@ -19,7 +19,7 @@ from tqdm import tqdm
 from metaheads.api import Model, load
 from metaheads.configs import HOSTS
 from metaheads.datasets.shapes import make_shapes
-from metaheads.media import ImageSource, find_sources, read_image
+from metaheads.media import find_images, read_image
 
 EPILOG = """examples:
   tools/export.py --config-file yolact/yolact_r50_550_coco --host mmdet --checkpoint yolact.pth \\
@@ -64,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         if not args.images:
             make_shapes(folder, num_train=0, num_val=args.max_images, num_clips=0)
-        sources = find_sources(args.images or [f"{folder}/val"])
-        paths = [each.path for each in sources if isinstance(each, ImageSource)][: args.max_images]
+        paths = find_images(args.images or [f"{folder}/val"], args.max_images)
         inputs = [network_input(model, path) for path in paths]
     if args.fixed_batch:
         inputs = [each.expand(args.fixed_batch, -1, -1, -1).contiguous() for each in inputs]

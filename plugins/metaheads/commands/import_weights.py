@@ -50,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     file, out = args.checkpoint, args.out
+    if out.suffix != ".pth":
+        raise ValueError(f"--out {out}: the name must end in .pth; its card stands beside")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"--out {out}: no folder {out.parent}; make it first")
     state = read_checkpoint(file, trust=args.trust_checkpoint)
@@ -88,8 +90,8 @@ def describe(model: Model) -> dict[str, Any]:
 
 
 def card_path(weights: Path) -> Path:
-    """Where the model card of a file of weights lies."""
-    return weights.with_suffix(".json")
+    """Where the model card of a file of weights lies: `mine.pth` has `mine.card.json`."""
+    return weights.with_suffix(".card.json")
 
 
 def _save(model: Model, card: dict[str, Any], out: Path) -> None:
@@ -97,4 +99,5 @@ def _save(model: Model, card: dict[str, Any], out: Path) -> None:
     unfinished = out.with_name(f".{out.name}.tmp")
     torch.save({**model.checkpoint(), "model_card": card}, unfinished)
     os.replace(unfinished, out)
-    card_path(out).write_text(json.dumps(card, indent=1) + "\n")
+    unfinished.write_text(json.dumps(card, indent=1) + "\n")
+    os.replace(unfinished, card_path(out))

@@ -13,8 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
 from metaheads.api import Model, load
@@ -22,6 +20,7 @@ from metaheads.commands.train import RunOptions, train
 from metaheads.configs import HOSTS, check_installed, config_root
 from metaheads.datasets.records import class_names, read_record
 from metaheads.datasets.shapes import make_shapes
+from metaheads.media import write_image
 from metaheads.visualization import draw_detections, draw_record, grid, side_by_side
 
 CONFIG = "yolact/yolact_r18_128_shapes"
@@ -109,4 +108,4 @@ def draw_comparison(model: Model, data: Path, target: Path, count: int = 8) -> N
         found = model.predict(record.image)
         prediction = draw_detections(record.image, found, names, threshold=0.3, scale=2.0)
         tiles.append(side_by_side(truth, prediction))
-    cv2.imwrite(str(target), np.ascontiguousarray(grid(tiles, 2)[..., ::-1]))
+    write_image(target, grid(tiles, 2))

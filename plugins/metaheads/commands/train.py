@@ -153,7 +153,7 @@ def train(
         for report in check_all(host.coco_sources(cfg, train=not options.eval_only)):
             sys.stdout.write(report.summary() + "\n")
     if options.dry_run:
-        return host.dry_run(cfg)
+        return host.dry_run(cfg, options)
     return host.run(cfg, options)
 
 
@@ -167,8 +167,14 @@ def _check_devices(options: RunOptions) -> None:
             f"--machine-rank {options.machine_rank}: the {options.num_machines} machines are "
             f"numbered from 0 to {options.num_machines - 1}"
         )
-    if options.dry_run and (options.num_gpus > 1 or options.eval_only):
-        raise ValueError("--dry-run is for one process and for training: leave out the rest")
+    is_resumed = options.resume or options.resume_from
+    if options.dry_run and (options.num_gpus > 1 or options.eval_only or is_resumed):
+        raise ValueError(
+            "--dry-run is for one process and for the beginning of a training: leave out "
+            "--num-gpus, --eval-only, --resume and --resume-from"
+        )
+    if options.early_stopping < 0:
+        raise ValueError("--early-stopping: a number of evaluations, 0 for never")
     if options.num_machines > 1 and options.dist_url == "auto" and options.launcher == "none":
         raise ValueError("--dist-url tcp://host:port is needed for more than one machine")
     if options.launcher == "pytorch" and "RANK" not in os.environ:
@@ -194,6 +200,10 @@ def _choose_checkpoint(host: Any, cfg: Any, options: RunOptions) -> RunOptions:
         folder = host.output_dir(cfg)
         found = host.last_checkpoint(folder)
         resume_from = str(found) if found else None
+        if not found and options.eval_only and not options.checkpoint:
+            raise FileNotFoundError(
+                f"--eval-only --resume: no training in {folder}; give --checkpoint FILE"
+            )
         if not found and any(folder.glob("*.pth")) and not options.eval_only:
             sys.stderr.write(
                 f"--resume: no training was cut off in {folder}, a new one begins; to go on from "

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metaheads.architectures.yolact.targets import Assignment, assign_priors, usable
 from metaheads.boxes import to_cxcywh
-from metaheads.distributed import mean_over_processes
+from metaheads.distributed import mean_count
 from metaheads.masks import crop_masks
 from metaheads.structures import Targets
 
@@ -37,8 +37,7 @@ class _Batch:
         positives = self.positive.sum()
         # In all processes alike, so that their mean is the loss of the whole batch. (The authors
         # divide by each GPU's own number.)
-        positives = mean_over_processes(positives) if core.training else positives
-        self.num_positive = positives.clamp(min=1)
+        self.num_positive = mean_count(positives) if core.training else positives.clamp(min=1)
 
     def losses(self) -> dict[str, Tensor]:
         core, out = self.core, self.outputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ def check_panoptic(
         ) from None
     known = {each["id"] for each in categories}
     faults: dict[str, list[str]] = {}
+    counts = Counter(each["file_name"] for each in annotations)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        faults["PNGs of more than one image; give each its own"] = twice
     for annotation in annotations:
         for fault, where in _compare(annotation, images, known, Path(png_folder)):
             faults.setdefault(fault, []).append(where)

@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
 
+from metaheads.datasets.check.images import upright_size
+
 
 class ConversionError(ValueError):
     """A file that cannot be converted; the message names it and the remedy."""
@@ -58,7 +60,7 @@ class CocoBuilder:
         box = [*low.tolist(), *(high - low).tolist()]
         self._add(name, box, float(rle.area(rle.merge(parts))), polygons, where)
 
-    def add_mask(self, name: str, mask: np.ndarray, *, where: str) -> None:
+    def add_mask(self, name: str, mask: np.ndarray, *, where: str, is_crowd: bool = False) -> None:
         """An object with a mask (H, W) bool."""
         if not mask.any():
             self.skipped.append(f"{where}: {name} without a pixel")
@@ -66,7 +68,7 @@ class CocoBuilder:
         encoded = rle.encode(np.asfortranarray(mask, np.uint8))
         segmentation = {"size": encoded["size"], "counts": encoded["counts"].decode()}
         box = rle.toBbox(encoded).tolist()
-        self._add(name, box, float(rle.area(encoded)), segmentation, where)
+        self._add(name, box, float(rle.area(encoded)), segmentation, where, is_crowd)
 
     def add_box(self, name: str, box: list[float], *, where: str, is_crowd: bool = False) -> None:
         """An object without a mask; box x, y, width, height in pixels."""
@@ -106,14 +108,14 @@ class CocoBuilder:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image file.
+    """(height, width) of an image file, upright by EXIF as annotators saw it.
 
     Raises:
         ConversionError: it is not there, or no image.
     """
     try:
         with Image.open(path) as image:
-            return image.height, image.width
+            return upright_size(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise ConversionError(f"image {path} is not there or broken: {error}") from None
 

@@ -50,7 +50,10 @@ def convert_to_panoptic(
         for number, layer in enumerate(layers, start=1):
             source = things if layer["category_id"] in things.cats else regions
             numbers[source.annToMask(layer).astype(bool)] = number
-        name = f"{Path(image['file_name']).stem}.png"
+        name = Path(image["file_name"]).with_suffix(".png").as_posix()
+        if name in {each["file_name"] for each in annotations}:
+            raise ConversionError(f"{instances}: two images would both become {name}; rename one")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         _write_png(numbers, folder / name)
         segments = [
             _segment(numbers == number, number, layer)

@@ -39,7 +39,7 @@ def convert_voc(
         masks = _masks(folder / "SegmentationObject" / f"{file.stem}.png", len(objects))
         for index, (label, box, is_difficult) in enumerate(objects):
             if masks is not None:
-                builder.add_mask(label, masks[index], where=str(file))
+                builder.add_mask(label, masks[index], where=str(file), is_crowd=is_difficult)
             else:
                 builder.add_box(label, box, where=str(file), is_crowd=is_difficult)
         progress()

@@ -53,11 +53,13 @@ def _parse(line: str, classes: Sequence[str], where: str) -> tuple[str, list[flo
     if not words:
         return "", []
     try:
-        label, values = classes[int(words[0])], [float(word) for word in words[1:]]
-    except IndexError:
-        raise ConversionError(f"{where}: class {words[0]}, but only {len(classes)} names") from None
+        number, values = int(words[0]), [float(word) for word in words[1:]]
     except ValueError:
         raise ConversionError(f"{where}: {line!r} is not: class number, coordinates") from None
+    if not 0 <= number < len(classes):
+        raise ConversionError(
+            f"{where}: class {number}, but the names go from 0 to {len(classes) - 1}"
+        )
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise ConversionError(f"{where}: neither a box of four numbers nor a polygon of points")
-    return label, values
+    return classes[number], values

@@ -10,6 +10,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from metaheads import weights
+from metaheads.messages import list_some
 from metaheads.weights.files import read_content, weights_in
 
 
@@ -61,17 +62,24 @@ class Checkpointer(DetectionCheckpointer):
 
     def load_strictly(self, path: str, **kwargs: Any) -> dict[str, Any]:
         """`load`, but weights that do not fit the model exactly are an error, not a warning."""
-        self._strict = True
+        self._strict, self._is_of_zoo = True, path.endswith(".pkl")
         try:
             return self.load(path, **kwargs)
         finally:
             self._strict = False
 
-    _strict = False
+    _strict = _is_of_zoo = False
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         if not self._strict:
             return super()._load_model(checkpoint)
+        if self._is_of_zoo:  # with Detectron2's own matching of names
+            found = super()._load_model(checkpoint)
+            if found.missing_keys:
+                raise ValueError(
+                    f"it lacks {list_some(found.missing_keys)}: no checkpoint of this model"
+                )
+            return found
         weights.load_into(self.model, checkpoint.pop("model"))
         return None
 

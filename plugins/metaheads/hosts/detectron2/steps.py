@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from detectron2.utils.events import EventStorage
 from torch import Tensor
 
 from metaheads.api import TrainingStep, necks
@@ -23,7 +24,8 @@ def build(path: Path, device: str, batch_size: int) -> TrainingStep:
     batch = next(iter(Trainer.build_train_loader(cfg)))
 
     def loss() -> Tensor:
-        return sum(module(batch).values())
+        with EventStorage():  # Detectron2's own heads log into it
+            return sum(module(batch).values())
 
     found: list[Probe] = [
         (module.backbone, "forward", "forward"),

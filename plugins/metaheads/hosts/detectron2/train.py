@@ -17,6 +17,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_setup, launch
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
@@ -112,14 +113,17 @@ def last_checkpoint(work_dir: Path) -> Path | None:
     return Path(work_dir) / Path(tag.read_text().strip()).name if tag.is_file() else None
 
 
-def dry_run(cfg: Cfg) -> dict[str, float]:
+def dry_run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
     """The losses of one batch, which went backward, and the detections in one evaluated batch."""
     with blaming(_CANNOT_BUILD):
         trainer = _trainer(cfg)(cfg)
         batch = next(iter(trainer._trainer.data_loader))
         evaluated = next(iter(_trainer(cfg).test_loaders(cfg)))
     model = trainer._trainer.model
-    terms = model(batch)
+    if options.checkpoint:
+        _load_weights(model, options.checkpoint, options)
+    with EventStorage():  # Detectron2's own heads log into it
+        terms = model(batch)
     loss = sum(terms.values())
     loss.backward()
     with torch.no_grad():
@@ -192,8 +196,6 @@ def _run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
         register_datasets(cfg)  # a spawned process has its own catalog
     cfg = _trainer(cfg).with_flags(cfg, amp=options.amp, auto_scale_lr=options.auto_scale_lr)
     default_setup(cfg, argparse.Namespace(eval_only=options.eval_only))
-    if comm.is_main_process():
-        _results_file(cfg).unlink(missing_ok=True)
     setup_logger(str(output_dir(cfg)), distributed_rank=comm.get_rank(), name="metaheads")
     results = _evaluate(cfg, options) if options.eval_only else _train(cfg, options)
     if not comm.is_main_process():
@@ -210,6 +212,7 @@ def _train(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
         trainer.stop_early(options.early_stopping)
     if options.resume_from:
         trainer.resume(options.resume_from)
+        _results_file(cfg).unlink(missing_ok=True)
         return trainer.train()
     if options.checkpoint:
         _load_weights(trainer.checkpointer.model, options.checkpoint, options)
@@ -217,6 +220,7 @@ def _train(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
         with blaming(f"{WEIGHTS_OPTION} {initial_weights(cfg)}: cannot be loaded"):
             trainer.checkpointer.load(initial_weights(cfg), checkpointables=[])
     trainer.checkpointer.forget()
+    _results_file(cfg).unlink(missing_ok=True)
     return trainer.train()
 
 
@@ -229,10 +233,8 @@ def _evaluate(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
         _load_weights(model, options.checkpoint, options)
     else:
         with blaming(f"{WEIGHTS_OPTION} {initial}: cannot be loaded"):
-            if initial.endswith(".pkl"):  # of Detectron2's model zoo
-                checkpointer.load(initial, checkpointables=[])
-            else:
-                checkpointer.load_strictly(initial, checkpointables=[])
+            checkpointer.load_strictly(initial, checkpointables=[])
+    _results_file(cfg).unlink(missing_ok=True)
     return _trainer(cfg).test(cfg, model)
 
 

@@ -46,13 +46,16 @@ def initial_weights(cfg: Config) -> str | None:
     return cfg.get("load_from")
 
 
-def dry_run(cfg: Config) -> dict[str, float]:
+def dry_run(cfg: Config, options: RunOptions) -> dict[str, float]:
     """The losses of one batch, which went backward, and the detections in one evaluated batch."""
     with blaming(f"{cfg.filename}: MMDetection cannot build what this config says"):
         runner = Runner.from_cfg(cfg)
         model = runner.model
         train, val = (runner.build_dataloader(cfg[f"{x}_dataloader"]) for x in ("train", "val"))
         runner.build_optim_wrapper(runner.optim_wrapper)
+    if options.checkpoint:
+        state = weights.read_checkpoint(options.checkpoint, trust=options.trust_checkpoint)
+        weights.load_into(model, state, reinitialise_classes=options.reinitialise_classes)
     data = model.train().data_preprocessor(next(iter(train)), training=True)
     loss, terms = model.parse_losses(model(**data, mode="loss"))
     loss.backward()
@@ -117,14 +120,12 @@ def _run(cfg: Config, options: RunOptions) -> dict[str, float]:
     if options.launcher == "pytorch" and not torch.distributed.is_initialized():
         _init_process_group()
     _apply(cfg, options)
-    if is_main_process():
-        _results_file(cfg).unlink(missing_ok=True)
     kept = _KeepMetrics()
     with blaming(f"{cfg.filename}: MMDetection cannot build what this config says"):
         runner = _Runner.from_cfg(cfg)
         runner.options = options
         runner.register_hook(kept)
-        runner.register_hook(_Forget())
+        runner.register_hook(_Forget(_results_file(cfg)))
         _build(runner, options)
     if options.eval_only:
         runner.test()
@@ -155,7 +156,8 @@ def _apply(cfg: Config, options: RunOptions) -> None:
     cfg.load_from = options.resume_from or options.checkpoint or cfg.get("load_from")
     if options.early_stopping:
         stop = dict(type="EarlyStoppingHook", rule="greater", min_delta=1e-6)  # equal: no better
-        stop["monitor"] = cfg.default_hooks.checkpoint.get("save_best") or "coco/segm_mAP"
+        best = cfg.default_hooks.checkpoint.get("save_best")
+        stop["monitor"] = best if isinstance(best, str) and best != "auto" else "coco/segm_mAP"
         stop["patience"] = options.early_stopping
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), stop]
     if options.amp:
@@ -219,11 +221,20 @@ def _safe_loading(*, trust: bool) -> Iterator[None]:
 
 
 class _Forget(Hook):
-    """When a new training really begins, a later resume must not find the one before it."""
+    """When a run really begins, nobody may take the results of the one before it for its own, nor
+    a new training be resumed into the old one."""
+
+    def __init__(self, results: Path) -> None:
+        self._results = results
 
     def before_train(self, runner: Runner) -> None:
+        self.before_test(runner)
         if runner.iter == 0 and is_main_process():
             forget_checkpoints(runner.work_dir)
+
+    def before_test(self, runner: Runner) -> None:
+        if is_main_process():
+            self._results.unlink(missing_ok=True)
 
 
 class _KeepMetrics(Hook):
