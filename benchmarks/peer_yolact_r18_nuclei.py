@@ -63,6 +63,7 @@ model = dict(
     mask_head=dict(
         type="YOLACTProtonet",
         in_channels=128,
+        proto_channels=(128, 128, 128, None, 128, 32),
         num_protos=32,
         num_classes=1,
         max_masks_to_train=100,
