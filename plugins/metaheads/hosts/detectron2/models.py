@@ -188,7 +188,7 @@ def _resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """The rule of metaheads.datasets.transforms.resize_masks, on the masks' device."""
     if not len(masks):
         return masks.new_zeros((0, *size))
-    return F.interpolate(masks[None].float(), size, mode="bilinear")[0] > 0.5
+    return F.interpolate(masks[:, None].float(), size, mode="bilinear")[:, 0] > 0.5
 
 
 def _pad_to(maps: Tensor, size: tuple[int, int]) -> Tensor:
