@@ -154,7 +154,8 @@ def test_benchmark(configs, tmp_path, capsys):
     assert ours["gmacs"] == pytest.approx(theirs["gmacs"]) and ours["gmacs"] > 0.1
     assert ours["parameters"] == theirs["parameters"]
     table = (tmp_path / "benchmark.md").read_text().splitlines()
-    assert len(table) == 6 and table[2].count("|") == table[4].count("|")
+    assert len(table) == 8 and table[4].count("|") == table[6].count("|")
+    assert table[0].startswith("`metaheads benchmark toy.py toy.yaml --batch 2")
     assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")
 
 

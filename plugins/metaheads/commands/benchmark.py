@@ -107,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
             contender.time_round(images)
     report = {
         "models": [contender.report() for contender in contenders],
+        "command": spell_command(args, [contender.name for contender in contenders]),
         "what": "image" if not args.train else "step",
         "stages": TRAINING if args.train else PREDICTION,
         "images": len(images) or args.batch,
@@ -247,6 +248,15 @@ def split_host(config: str) -> tuple[str | None, str]:
     return (host, name) if colon and host in HOSTS else (None, config)
 
 
+def spell_command(args: argparse.Namespace, names: list[str]) -> str:
+    """The command that measures the same again, without the paths of checkpoints and images."""
+    flags = [f"--{name}" for name in ("train", "amp") if getattr(args, name)]
+    flags += [f"--{name} {getattr(args, name)}" for name in ("batch", "repeats", "device")]
+    if not args.train:
+        flags += ["--checkpoint ..."] * bool(args.checkpoint) + ["--images ..."] * bool(args.images)
+    return f"metaheads benchmark {' '.join([*names, *flags])}"
+
+
 def environment(device: str) -> dict[str, Any]:
     """What the figures depend on: device, threads, versions."""
     names = ("torch", "torchvision", "mmcv", "mmdet", "detectron2")
@@ -267,14 +277,17 @@ def to_markdown(report: dict[str, Any]) -> str:
     """The table: milliseconds per image and ratios against the first model."""
     first, stages = report["models"][0], report["stages"]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    has_found = "detections" in first
     lines = [
+        f"`{report['command']}`",
+        "",
         f"Milliseconds per {report['what']}, medians of {report['repeats']} interleaved rounds "
         f"over {report['images']} images, batch {report['batch']}{', AMP' * report['amp']}; "
         f"{report['device']}, {report['threads']} threads; {versions}; {report['date']}.",
         "",
-        f"| model | {' | '.join(stages)} | total | quartiles | ratio | GMACs | parameters | memory "
-        "| detections |",
-        f"|---|{'---:|' * (len(stages) + 7)}",
+        f"| model | {' | '.join(stages)} | total | quartiles | ratio | GMACs | parameters | "
+        + ("memory | detections |" if has_found else "memory |"),
+        f"|---|{'---:|' * (len(stages) + 6 + has_found)}",
     ]
     for model in report["models"]:
         times = " | ".join(f"{model['stages_ms'][name]:.1f}" for name in stages)
@@ -283,7 +296,8 @@ def to_markdown(report: dict[str, Any]) -> str:
         lines.append(
             f"| {model['name']} | {times} | {model['total_ms']:.1f} | {low:.1f}-{high:.1f} | "
             f"{model['total_ms'] / first['total_ms']:.2f} | {model['gmacs']:.1f} | "
-            f"{model['parameters'] / 1e6:.1f} M | {memory} | {model.get('detections', 0):.0f} |"
+            f"{model['parameters'] / 1e6:.1f} M | {memory} |"
+            + (f" {model['detections']:.0f} |" if has_found else "")
         )
     return "\n".join(lines) + "\n"
 
