@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import json
 import sys
 import tempfile
@@ -139,6 +140,10 @@ def export(
         raise ValueError(
             f"ONNX needs {error.name}: pip install onnx onnxscript onnxruntime"
         ) from error
+    if "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters:
+        raise ValueError(
+            f"ONNX needs torch 2.6 or later, this is {torch.__version__}; --out FILE.pt2 works here"
+        )
     program = torch.onnx.export(
         network,
         (example,),
