@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("detectron2")
+pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
 from detectron2.config import get_cfg  # noqa: E402
 from detectron2.data import DatasetMapper, get_detection_dataset_dicts  # noqa: E402

@@ -20,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from metaheads.api import as_rgb, check_device, load
+from metaheads.commands.arguments import add_trust_argument
 from metaheads.configs import HOSTS, find_config
 from metaheads.datasets.shapes import make_shapes
 from metaheads.media import find_images
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "@optimised for folded batch norms and channels last; all are compared with the first",
     )
     parser.add_argument("--checkpoint", nargs="+", default=[], help="one for each config")
-    parser.add_argument("--trust-checkpoint", action="store_true", help="they may run code")
+    add_trust_argument(parser)
     parser.add_argument("--images", nargs="+", help="images or folders (default: drawn scenes)")
     parser.add_argument("--max-images", type=int, default=8, help="the first so many of them")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")

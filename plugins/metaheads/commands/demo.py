@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from metaheads.api import Model, load
-from metaheads.configs import HOSTS
+from metaheads.commands.arguments import add_config_arguments, add_trust_argument
 from metaheads.media import Frame, Source, VideoWriter, find_sources, write_image
 from metaheads.structures import Detections
 from metaheads.visualization import draw_detections
@@ -37,10 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", nargs="+", help="images, videos, folders, patterns, or a camera (camera:0)"
     )
-    parser.add_argument("--config-file", required=True, help="path, or name of one of our configs")
-    parser.add_argument("--host", choices=HOSTS, help="where the config does not tell")
+    add_config_arguments(parser)
     parser.add_argument("--checkpoint", required=True, help="of either host, or imported")
-    parser.add_argument("--trust-checkpoint", action="store_true", help="it may run code")
+    add_trust_argument(parser)
     parser.add_argument("--device", help="cpu, cuda, ...")
     parser.add_argument("--optimise", action="store_true", help="fold batch norms, channels last")
     parser.add_argument("--threshold", type=float, default=0.3, help="lowest score to keep")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from metaheads.api import Model, load
-from metaheads.configs import HOSTS
+from metaheads.commands.arguments import add_config_arguments, add_trust_argument
 from metaheads.datasets.shapes import make_shapes
 from metaheads.media import find_images, read_image
 
@@ -32,10 +32,9 @@ EPILOG = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--config-file", required=True, help="path, or name of one of our configs")
-    parser.add_argument("--host", choices=HOSTS, help="where the config does not tell")
+    add_config_arguments(parser)
     parser.add_argument("--checkpoint", help="of either host, or imported")
-    parser.add_argument("--trust-checkpoint", action="store_true", help="it may run code")
+    add_trust_argument(parser)
     parser.add_argument("--out", type=Path, required=True, help="FILE.onnx, or FILE.pt2 (torch)")
     parser.add_argument("--images", nargs="+", help="to compare on (default: drawn scenes)")
     parser.add_argument("--max-images", type=int, default=4, help="the first so many of them")

@@ -7,7 +7,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from typing import Any
 import torch
 
 from metaheads.api import Model, load
-from metaheads.configs import HOSTS
+from metaheads.commands.arguments import add_config_arguments, add_trust_argument
 from metaheads.weights import find_importer, load_into, read_checkpoint
+from metaheads.weights.files import write_atomically
 
 EPILOG = """examples:
   tools/import_weights.py yolact_base_54_800000.pth --config-file yolact/yolact_r101_550_coco \\
@@ -30,12 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("checkpoint", type=Path, help="the file to import")
     parser.add_argument("--from", dest="origin", help="its format, where the file does not tell")
-    parser.add_argument(
-        "--config-file",
-        required=True,
-        help="of the model that the weights are for: path, or name of one of our configs",
-    )
-    parser.add_argument("--host", choices=HOSTS, help="where the config does not tell")
+    add_config_arguments(parser)
     parser.add_argument(
         "--out", type=Path, required=True, help="file to write; its model card stands beside"
     )
@@ -45,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave the class layers out (another number of classes)",
     )
-    parser.add_argument("--trust-checkpoint", action="store_true", help="the file may run code")
+    add_trust_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -96,8 +91,7 @@ def card_path(weights: Path) -> Path:
 
 def _save(model: Model, card: dict[str, Any], out: Path) -> None:
     """Writes the weights, then the card; each is there whole or not at all."""
-    unfinished = out.with_name(f".{out.name}.tmp")
-    torch.save({**model.checkpoint(), "model_card": card}, unfinished)
-    os.replace(unfinished, out)
-    unfinished.write_text(json.dumps(card, indent=1) + "\n")
-    os.replace(unfinished, card_path(out))
+    content = {**model.checkpoint(), "model_card": card}
+    write_atomically(out, lambda file: torch.save(content, file))
+    text = json.dumps(card, indent=1) + "\n"
+    write_atomically(card_path(out), lambda file: file.write(text.encode()))

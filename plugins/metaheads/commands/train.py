@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from metaheads import weights
-from metaheads.configs import HOSTS, find_config
+from metaheads.commands.arguments import add_config_arguments, add_trust_argument
+from metaheads.configs import find_config
 from metaheads.datasets.check import check_all
 from metaheads.errors import blaming
 
@@ -63,8 +64,7 @@ class RunOptions:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--config-file", required=True, help="path, or name of one of our configs")
-    parser.add_argument("--host", choices=HOSTS, help="where the config does not tell")
+    add_config_arguments(parser)
     parser.add_argument("--work-dir", help="output folder (OUTPUT_DIR, work_dir)")
     parser.add_argument("--checkpoint", help="weights to begin with or to evaluate, of either host")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
@@ -80,11 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="load --checkpoint without its class layers (another number of classes)",
     )
-    parser.add_argument(
-        "--trust-checkpoint",
-        action="store_true",
-        help="read a checkpoint that can run code (only your own, e.g. of an older MMEngine)",
-    )
+    add_trust_argument(parser)
     parser.add_argument(
         "--early-stopping",
         type=int,

@@ -1,7 +1,8 @@
-"""Reading a checkpoint without running what may be hidden in it."""
+"""Checkpoints: read without running what may be hidden in them, written whole or not at all."""
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import struct
@@ -121,6 +122,16 @@ def weights_in(path: str | Path, content: Any) -> dict[str, Tensor]:
             "'state_dict' (MMDetection) or 'model' (Detectron2)"
         )
     return tensors
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Calls `write(file)` on a temporary file that takes the place of `path` when complete."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from metaheads import weights
 from metaheads.messages import list_some
-from metaheads.weights.files import read_content, weights_in
+from metaheads.weights.files import read_content, weights_in, write_atomically
 
 
 class Checkpointer(DetectionCheckpointer):
@@ -92,13 +91,3 @@ class Checkpointer(DetectionCheckpointer):
             state = {f"backbone.{name}": tensor for name, tensor in state.items()}
         loaded["model"] = weights.to_host(state, self.model.state_dict().keys())
         return loaded
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Calls `write(file)` on a temporary file that takes the place of `path` when complete."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

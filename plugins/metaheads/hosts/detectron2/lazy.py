@@ -6,7 +6,6 @@ They have what Detectron2's own script for them expects: `model`, `dataloader.tr
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import difflib
 import weakref
@@ -27,7 +26,6 @@ from metaheads.hosts.detectron2.trainer import (
     BEST_METRIC,
     KeepBest,
     Trainer,
-    _Stop,
     distribute,
     equalise_buffers,
 )
@@ -102,11 +100,9 @@ class LazyTrainer(Trainer):
             found.append(hooks.PeriodicWriter(writers, period=cfg.train.log_period))
         self.register_hooks(found)
 
-    def train(self) -> dict[str, Any]:
-        """As Trainer's; DefaultTrainer's would ask a CfgNode for expected results."""
-        with contextlib.suppress(_Stop):
-            TrainerBase.train(self, self.start_iter, self.max_iter)
-        return getattr(self, "_last_eval_results", {})
+    def iterate(self) -> None:
+        """DefaultTrainer's would ask a CfgNode for expected results."""
+        TrainerBase.train(self, self.start_iter, self.max_iter)
 
     def reshuffle(self) -> None:
         """The loader is what its author wrote."""

@@ -25,11 +25,12 @@ from metaheads import weights
 from metaheads.distributed import leave_process_group
 from metaheads.errors import blaming, heard_from_processes, tell
 from metaheads.hosts.detectron2 import backbones, models  # noqa: F401 - registers our names
-from metaheads.hosts.detectron2.checkpoint import Checkpointer, write_atomically
+from metaheads.hosts.detectron2.checkpoint import Checkpointer
 from metaheads.hosts.detectron2.config import add_metaheads_config
 from metaheads.hosts.detectron2.datasets import num_classes, register_datasets
 from metaheads.hosts.detectron2.lazy import LazyTrainer, load_lazy_config
 from metaheads.hosts.detectron2.trainer import Trainer
+from metaheads.weights.files import write_atomically
 
 if TYPE_CHECKING:
     from metaheads.commands.train import RunOptions

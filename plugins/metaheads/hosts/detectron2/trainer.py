@@ -74,12 +74,17 @@ class Trainer(DefaultTrainer):
     def train(self) -> dict[str, Any]:
         """Trains to the end; the results of the last evaluation, empty but in the first process."""
         with contextlib.suppress(_Stop):
-            super().train()
+            self.iterate()
         return getattr(self, "_last_eval_results", {})
+
+    def iterate(self) -> None:
+        """All iterations with their hooks."""
+        super().train()
 
     def stop_early(self, patience: int) -> None:
         """Ends the training after so many evaluations without a better mask AP."""
-        self.register_hooks([StopEarly(patience)])
+        (period,) = (hook._period for hook in self._hooks if isinstance(hook, hooks.EvalHook))
+        self.register_hooks([StopEarly(patience, period)])
 
     @staticmethod
     def output_dir(cfg: CfgNode) -> str:
@@ -262,13 +267,16 @@ class StopEarly(HookBase):
 
     Args:
         patience: so many evaluations may be no better than the best.
+        period: iterations between evaluations.
     """
 
-    def __init__(self, patience: int) -> None:
-        self._patience, self._waited = patience, 0
+    def __init__(self, patience: int, period: int) -> None:
+        self._patience, self._period, self._waited = patience, period, 0
         self._best, self._seen = -math.inf, -1
 
     def after_step(self) -> None:
+        if self._period < 1 or (self.trainer.iter + 1) % self._period:
+            return
         # Only the first process has metrics; its decision is everybody's.
         for name, (value, iteration) in self.trainer.storage.latest().items():
             if name.endswith(BEST_METRIC) and iteration > self._seen:

@@ -29,6 +29,7 @@ from metaheads.hosts.mmdet.checkpoints import forget_checkpoints
 from metaheads.hosts.mmdet.checkpoints import last_checkpoint as last_checkpoint
 from metaheads.hosts.mmdet.config import coco_sources as coco_sources
 from metaheads.hosts.mmdet.config import load_config as load_config
+from metaheads.weights.files import write_atomically
 
 if TYPE_CHECKING:
     from metaheads.commands.train import RunOptions
@@ -135,7 +136,7 @@ def _run(cfg: Config, options: RunOptions) -> dict[str, float]:
             runner.val_loop.run()  # resumed from its last iteration: a kill came before this
     if not is_main_process():
         return {}
-    _results_file(cfg).write_text(json.dumps(kept.metrics))
+    write_atomically(_results_file(cfg), lambda file: file.write(json.dumps(kept.metrics).encode()))
     return kept.metrics
 
 
