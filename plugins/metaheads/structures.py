@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -155,3 +155,25 @@ class Detections(_PerObject):
             mask_frames=None,
             keypoints=keypoints,
         )
+
+
+class FixedDetections(NamedTuple):
+    """Detections of a batch in tensors of fixed size, for exported graphs; D slots of an image.
+
+    Pixels of the network input. `scores` (B, D) descend; a slot that is empty has -1 there and
+    anything elsewhere. boxes (B, D, 4), labels (B, D) int64, masks (B, D, h, w) probabilities over
+    the whole network input, mask_scores (B, D), keypoints (B, D, K, 3).
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+    mask_scores: Tensor | None = None
+    keypoints: Tensor | None = None
+
+    def of_image(self, index: int) -> Detections:
+        """The filled slots of one image, masks unfinished."""
+        filled = self.scores[index] >= 0
+        fields = {n: t[index][filled] for n, t in self._asdict().items() if t is not None}
+        return Detections(**fields)

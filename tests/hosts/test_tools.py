@@ -239,10 +239,56 @@ def test_export(host, suffix, configs, weights_of, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "(batch, 3, 128, 128)" in printed and "Outside of the graph" in printed
     content = json.loads(report.read_text())
-    assert content["images"] == 2 and list(content["outputs"]) == ["logits"]
-    logits = content["outputs"]["logits"]
+    assert content["images"] == 2 and list(content["differences"]) == ["logits"]
+    logits = content["differences"]["logits"]
     assert logits["count"] == 2 * 7 * 32 * 32 and 0 < logits["largest"] < 100
     assert logits["difference"] < 1e-4
+
+
+@both_hosts
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_export_with_decoding(host, suffix, configs, weights_of, tmp_path, capsys):
+    if suffix == ".onnx":
+        pytest.importorskip("onnxruntime", reason="ONNX is an extra: pip install metaheads[export]")
+    out, report = tmp_path / f"toy{suffix}", tmp_path / "report.json"
+    command = ["export", "--config-file", str(configs[host]), "--json", str(report), "--decode"]
+    command += ["--checkpoint", str(weights_of[host]), "--max-images", "2", "--out", str(out)]
+    assert main(command) == 0
+    assert "14 detections compared, 0 without a pair" in capsys.readouterr().out
+    content = json.loads(report.read_text())
+    assert (content["count"], content["unmatched"]) == (14, 0)
+    assert content["differences"]["boxes"]["count"] == 14 * 4
+    assert content["differences"]["scores"]["difference"] < 1e-4
+
+
+def test_export_with_decoding_notices_a_difference(
+    configs, weights_of, tmp_path, capsys, monkeypatch
+):
+    command = ["export", "--config-file", str(configs[HOSTS[0]]), "--max-images", "1", "--decode"]
+    command += ["--checkpoint", str(weights_of[HOSTS[0]]), "--out", str(tmp_path / "x.pt2")]
+    changes = {
+        "the difference 2.0e-01 in scores exceeds": lambda b, s, n: (b, s - 0.2, n),
+        "the difference 7.8e-03 in boxes exceeds": lambda b, s, n: (b + 1.0, s, n),
+        "1 detections of model and file are not in the other": lambda b, s, n: (
+            b,
+            torch.cat((s[:, :-1], -s[:, -1:]), 1),
+            n,
+        ),
+        "the model found nothing": lambda b, s, n: (b, s - 5, n),
+    }
+    for message, change in changes.items():
+        monkeypatch.setattr(
+            "metaheads.commands.export.write_network",
+            lambda network, *_, change=change, **__: lambda images: change(*network(images)),
+        )
+        if "nothing" in message:
+            monkeypatch.setattr("tests.hosts.toy.Toy.decode", _find_nothing)
+        assert main(command) == 1
+        assert f"FAILED: {message}" in capsys.readouterr().err
+
+
+def _find_nothing(core, outputs, sizes):
+    return [core._decode(each)[:0] for each in outputs.logits]
 
 
 def test_export_runs_any_batch(configs, weights_of, tmp_path):
@@ -259,12 +305,13 @@ def test_export_runs_any_batch(configs, weights_of, tmp_path):
 
 def test_export_notices_a_difference(configs, weights_of, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
-        "metaheads.commands.export.export", lambda network, *_, **__: lambda x: [network(x)[0] + 1]
+        "metaheads.commands.export.write_network",
+        lambda network, *_, **__: lambda images: [network(images)[0] + 1],
     )
     command = ["export", "--config-file", str(configs["mmdet"]), "--max-images", "1"]
     command += ["--checkpoint", str(weights_of["mmdet"]), "--out", str(tmp_path / "x.pt2")]
     assert main(command) == 1
-    assert "FAILED: the difference 1.0e+00 exceeds" in capsys.readouterr().err
+    assert "FAILED: the difference 1.0e+00 in logits exceeds" in capsys.readouterr().err
 
 
 def test_export_refuses(configs, tmp_path, capsys):
@@ -272,6 +319,7 @@ def test_export_refuses(configs, tmp_path, capsys):
     for words, message in (
         ([*config, str(tmp_path / "x.trt")], "must end in .onnx or .pt2"),
         ([*config, str(tmp_path / "nowhere/x.onnx")], "no folder"),
+        ([*config, str(tmp_path / "x.onnx"), "--max-images", "0"], "--max-images must be at least"),
         (
             [
                 "--config-file",

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metaheads.configs import config_root
-from metaheads.structures import Detections, Targets
+from metaheads.structures import Detections, FixedDetections, Targets
 
 
 class ToyOutputs(NamedTuple):
@@ -38,6 +38,14 @@ class Toy(nn.Module):
 
     def decode(self, outputs: ToyOutputs, image_sizes: list[tuple[int, int]]) -> list[Detections]:
         return [self._decode(each) for each in outputs.logits.sigmoid()]
+
+    def decode_fixed(self, outputs: ToyOutputs, image_size: tuple[int, int]) -> FixedDetections:
+        scores, cells = outputs.logits.sigmoid().flatten(2).max(2)
+        scores, labels = scores.topk(self.num_classes, 1)
+        cells, width = cells.gather(1, labels), outputs.logits.shape[3]
+        y, x = cells // width, cells % width
+        boxes = torch.stack((x, y, x + 1, y + 1), 2) * float(self.stride)
+        return FixedDetections(boxes, scores, labels)
 
     def _decode(self, maps: Tensor) -> Detections:
         scores, cells = maps.flatten(1).max(1)

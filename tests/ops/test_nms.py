@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metaheads.boxes import box_iou
-from metaheads.ops.nms import fast_nms, greedy_nms
+from metaheads.ops.nms import fast_nms, fast_nms_fixed, greedy_nms
 
 # Overlaps of neighbours 0.6, of the first and the third 1/3.
 CHAIN = torch.tensor([[0.0, 0.0, 4.0, 1.0], [1.0, 0.0, 5.0, 1.0], [2.0, 0.0, 6.0, 1.0]])
@@ -61,6 +61,32 @@ def test_score_threshold_only_drops_what_is_below(cross_class):
     got = fast_nms(boxes, scores, 0.5, 200, cross_class=cross_class, score_threshold=0.7)
     for ours, expected in zip(got, (rows, labels, kept), strict=True):
         assert torch.equal(ours, expected[above])
+
+
+@pytest.mark.parametrize("cross_class", [False, True])
+@pytest.mark.parametrize("num_candidates", [20, 200])
+def test_fast_nms_of_fixed_size_keeps_the_same(cross_class, num_candidates):
+    boxes = torch.stack([random_boxes(60) for _ in range(3)])
+    scores = torch.rand(3, 60, 4)
+    scores[1, 5:] = -1.0  # most of this image does not take part
+    scores[2] = -1.0
+    found = fast_nms_fixed(boxes, scores, 0.4, num_candidates, 50, cross_class=cross_class)
+    assert {len(part) for part in found} == {3} and found[0].shape[1] <= 50
+    for image in range(3):
+        part = scores[image].amax(1) >= 0
+        expected = fast_nms(
+            boxes[image, part],
+            scores[image, part],
+            0.4,
+            num_candidates,
+            cross_class=cross_class,
+        )
+        filled = found[2][image] >= 0
+        assert filled.tolist() == sorted(filled.tolist(), reverse=True)
+        assert torch.equal(found[0][image, filled], part.nonzero()[expected[0][:50], 0])
+        assert torch.equal(found[1][image, filled], expected[1][:50])
+        assert torch.equal(found[2][image, filled], expected[2][:50])
+    assert (found[2][1] >= 0).any() and not (found[2][2] >= 0).any()
 
 
 def test_greedy_nms_equals_loops():

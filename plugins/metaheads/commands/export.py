@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import inspect
 import json
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from metaheads.api import Model, load
 from metaheads.commands.arguments import add_config_arguments, add_trust_argument
 from metaheads.datasets.shapes import make_shapes
+from metaheads.export import (
+    SUFFIXES,
+    DetectingNetwork,
+    RawNetwork,
+    compare_detections,
+    compare_outputs,
+    write_network,
+)
 from metaheads.media import find_images, read_image
 
 EPILOG = """examples:
   tools/export.py --config-file yolact/yolact_r50_550_coco --host mmdet --checkpoint yolact.pth \\
-    --out yolact.onnx --images pictures/
+    --out yolact.onnx --decode --images pictures/
   tools/export.py --config-file mine.yaml --checkpoint model_final.pth --out mine.pt2
 """
 
@@ -36,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", help="of either host, or imported")
     add_trust_argument(parser)
     parser.add_argument("--out", type=Path, required=True, help="FILE.onnx, or FILE.pt2 (torch)")
+    parser.add_argument("--decode", action="store_true", help="detections out: decoding and NMS in")
     parser.add_argument("--images", nargs="+", help="to compare on (default: drawn scenes)")
     parser.add_argument("--max-images", type=int, default=4, help="the first so many of them")
     parser.add_argument("--fixed-batch", type=int, help="batch size; without it any size runs")
@@ -44,11 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """1 if the exported network differs from the model."""
-    if args.out.suffix not in (".onnx", ".pt2"):
-        raise ValueError(f"--out {args.out}: the name must end in .onnx or .pt2")
-    if not args.out.parent.is_dir():
-        raise FileNotFoundError(f"--out {args.out}: no folder {args.out.parent}; make it first")
+    """1 if what was exported differs from the model."""
+    _check(args)
     model = load(
         args.config_file,
         args.checkpoint,
@@ -56,11 +59,7 @@ def run(args: argparse.Namespace) -> int:
         device="cpu",
         trust_checkpoint=args.trust_checkpoint,
     )
-    if not hasattr(model.module, "raw_outputs"):
-        raise ValueError(
-            f"{args.config_file}: this model has no raw_outputs(images), tensors in and tensors "
-            "out; only our single-stage architectures are exported, the hosts export their own"
-        )
+    network = _network(model, args)
     with tempfile.TemporaryDirectory() as folder:
         if not args.images:
             make_shapes(folder, num_train=0, num_val=args.max_images, num_clips=0)
@@ -68,41 +67,21 @@ def run(args: argparse.Namespace) -> int:
         inputs = [network_input(model, path) for path in paths]
     if args.fixed_batch:
         inputs = [each.expand(args.fixed_batch, -1, -1, -1).contiguous() for each in inputs]
-    network = RawNetwork(model.module).eval()
-    names = network.names(inputs[0])
-    with _quiet():
-        program = export(network, inputs[0], names, args.out, is_dynamic=not args.fixed_batch)
-    report = compare(network, program, inputs, names)
-    sys.stdout.write(_table(report, args.tolerance))
-    sys.stdout.write(
-        f"{args.out}: input `images` {_spell_shape(inputs[0], args.fixed_batch)}, normalised "
-        f"{model.input_format.channels} (mean {_spell(model.input_format.mean)}, std "
-        f"{_spell(model.input_format.std)}). Outside of the graph: resizing and normalising before "
-        "it, decoding, NMS and masks behind it.\n"
-    )
-    worst = max(each["difference"] for each in report["outputs"].values())
+    program = write_network(network, inputs[0], args.out, is_dynamic=not args.fixed_batch)
+    shown = tqdm(inputs, unit="image", desc="comparing")
+    if isinstance(network, DetectingNetwork):
+        report = asdict(compare_detections(network, program, shown))
+    else:
+        report = {"differences": _as_dicts(compare_outputs(network, program, shown))}
+    report = {"images": len(inputs), "tolerance": args.tolerance, **report}
+    sys.stdout.write(_table(report))
+    sys.stdout.write(f"{args.out}: {_describe(model, inputs[0], args)}\n")
     if args.json:
         Path(args.json).write_text(json.dumps(report, indent=1) + "\n")
-    if not worst <= args.tolerance:
-        sys.stderr.write(f"FAILED: the difference {worst:.1e} exceeds {args.tolerance:.1e}\n")
-        return 1
-    return 0
-
-
-class RawNetwork(nn.Module):
-    """(B, 3, H, W) normalised images -> the architecture's raw outputs as a flat tuple."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(tensor for _, tensor in _flatten(self.module.raw_outputs(images)))
-
-    @torch.no_grad()
-    def names(self, images: Tensor) -> list[str]:
-        """A name for each output."""
-        return [name for name, _ in _flatten(self.module.raw_outputs(images))]
+    fault = _fault(report)
+    if fault:
+        sys.stderr.write(f"FAILED: {fault}\n")
+    return 1 if fault else 0
 
 
 def network_input(model: Model, path: Path) -> Tensor:
@@ -118,106 +97,82 @@ def network_input(model: Model, path: Path) -> Tensor:
     return caught[0]
 
 
-def export(
-    network: nn.Module, images: Tensor, names: list[str], out: Path, *, is_dynamic: bool
-) -> Any:
-    """Writes the file; returns a function of images that runs what was written."""
-    # An example of two: a batch of one would be taken for a constant.
-    example = torch.cat([images, images]) if is_dynamic else images
-    shapes = ({0: torch.export.Dim("batch", min=1, max=1024)},) if is_dynamic else None
-    unfinished = out.with_name(f".{out.stem}.tmp{out.suffix}")
-    if out.suffix == ".pt2":
-        torch.export.save(
-            torch.export.export(network, (example,), dynamic_shapes=shapes), unfinished
-        )
-        unfinished.replace(out)
-        return torch.export.load(out).module()
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401 - torch.onnx needs it
-    except ImportError as error:
+def _check(args: argparse.Namespace) -> None:
+    if args.out.suffix not in SUFFIXES:
+        raise ValueError(f"--out {args.out}: the name must end in {' or '.join(SUFFIXES)}")
+    if not args.out.parent.is_dir():
+        raise FileNotFoundError(f"--out {args.out}: no folder {args.out.parent}; make it first")
+    for name in ("max_images", "fixed_batch"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+
+
+def _network(model: Model, args: argparse.Namespace) -> RawNetwork:
+    """
+    Raises:
+        ValueError: a model that cannot be exported in this way.
+    """
+    if not hasattr(model.module, "raw_outputs"):
         raise ValueError(
-            f"ONNX needs {error.name}: pip install onnx onnxscript onnxruntime"
-        ) from error
-    if "dynamic_shapes" not in inspect.signature(torch.onnx.export).parameters:
-        raise ValueError(
-            f"ONNX needs torch 2.6 or later, this is {torch.__version__}; --out FILE.pt2 works here"
+            f"{args.config_file}: this model has no raw_outputs(images), tensors in and tensors "
+            "out; only our single-stage architectures are exported, the hosts export their own"
         )
-    program = torch.onnx.export(
-        network,
-        (example,),
-        dynamo=True,
-        dynamic_shapes=shapes,
-        input_names=["images"],
-        output_names=names,
-        verbose=False,
+    if not args.decode:
+        return RawNetwork(model.module).eval()
+    core = model.module.core
+    if not hasattr(core, "decode_fixed"):
+        raise ValueError(
+            f"{args.config_file}: {type(core).__name__} has no decode_fixed, detections in tensors "
+            "of fixed size; leave out --decode"
+        )
+    return DetectingNetwork(model.module).eval()
+
+
+def _as_dicts(differences: dict[str, Any]) -> dict[str, Any]:
+    return {name: asdict(each) for name, each in differences.items()}
+
+
+def _fault(report: dict[str, Any]) -> str:
+    """What is wrong; "" if all is equal."""
+    if report.get("count") == 0:
+        return "the model found nothing, so nothing was compared: give --checkpoint and --images"
+    if report.get("unmatched"):
+        return f"{report['unmatched']} detections of model and file are not in the other"
+    for name, each in report["differences"].items():
+        if not each["difference"] <= report["tolerance"]:
+            return f"the difference {each['difference']:.1e} in {name} exceeds the tolerance"
+    return ""
+
+
+def _describe(model: Model, images: Tensor, args: argparse.Namespace) -> str:
+    """What goes in, and what is left to do outside of the graph."""
+    form = model.input_format
+    shape = f"({args.fixed_batch or 'batch'}, {', '.join(map(str, images.shape[1:]))})"
+    behind = "decoding, NMS and masks behind it"
+    if args.decode:
+        behind = (
+            "slots with a negative score are empty; boxes and masks (over the whole input) to "
+            "the image's size behind it"
+        )
+    return (
+        f"input `images` {shape}, normalised {form.channels} (mean {_spell(form.mean)}, std "
+        f"{_spell(form.std)}). Outside of the graph: resizing and normalising before it, {behind}."
     )
-    program.save(unfinished, external_data=False)
-    unfinished.replace(out)
-    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
-
-    def run_onnx(batch: Tensor) -> list[Tensor]:
-        return [torch.from_numpy(each) for each in session.run(None, {"images": batch.numpy()})]
-
-    return run_onnx
 
 
-@torch.no_grad()
-def compare(
-    network: nn.Module, program: Any, inputs: list[Tensor], names: list[str]
-) -> dict[str, Any]:
-    """Largest absolute difference of each output, and over how many numbers."""
-    outputs = {name: {"difference": 0.0, "largest": 0.0, "count": 0} for name in names}
-    for images in tqdm(inputs, unit="image", desc="comparing"):
-        expected, found = network(images), program(images)
-        for name, ours, theirs in zip(names, expected, found, strict=True):
-            entry = outputs[name]
-            entry["difference"] = max(entry["difference"], float((ours - theirs).abs().max()))
-            entry["largest"] = max(entry["largest"], float(ours.abs().max()))
-            entry["count"] += ours.numel()
-    return {"images": len(inputs), "outputs": outputs}
-
-
-def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of named tuples, tuples, lists and dicts of tensors; None is left out."""
-    if isinstance(value, Tensor):
-        yield name or "output", value
-    elif hasattr(value, "_fields"):
-        for field in value._fields:
-            yield from _flatten(getattr(value, field), f"{name}_{field}" if name else field)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flatten(item, f"{name}_{key}" if name else str(key))
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _flatten(item, f"{name}_{index}" if name else str(index))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporters' remarks about their own future."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _table(report: dict[str, Any], tolerance: float) -> str:
-    lines = [
-        f"{report['images']} images, tolerance {tolerance:.0e}",
-        "",
-        "| output | numbers compared | largest value | largest difference |",
-        "|---|---:|---:|---:|",
-    ]
-    for name, each in report["outputs"].items():
+def _table(report: dict[str, Any]) -> str:
+    lines = [f"{report['images']} images, tolerance {report['tolerance']:.0e}", ""]
+    if "count" in report:
+        lines[0] += f"; {report['count']} detections compared, {report['unmatched']} without a pair"
+    lines += ["| output | numbers compared | largest value | largest difference |"]
+    lines += ["|---|---:|---:|---:|"]
+    for name, each in report["differences"].items():
         lines.append(
             f"| {name} | {each['count']} | {each['largest']:.3g} | {each['difference']:.1e} |"
         )
     return "\n".join([*lines, "", ""])
 
 
-def _spell(values: tuple[float, ...]) -> str:
+def _spell(values: Iterable[float]) -> str:
     return ", ".join(f"{value:.2f}" for value in values)
-
-
-def _spell_shape(images: Tensor, batch: int | None) -> str:
-    return f"({batch or 'batch'}, {', '.join(map(str, images.shape[1:]))})"

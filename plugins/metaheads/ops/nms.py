@@ -1,4 +1,4 @@
-"""Non-maximum suppression. Letters: N boxes, C classes, D kept.
+"""Non-maximum suppression. Letters: B images, N boxes, C classes, n candidates, D kept.
 
 All functions return (rows, labels, scores), each (D,): the kept box's index, its class, its score,
 best score first.
@@ -37,24 +37,66 @@ def fast_nms(
     if not len(boxes):
         empty = boxes.new_zeros(0, dtype=torch.long)
         return empty, empty, scores.new_zeros(0)
-    if cross_class:
-        best, labels = scores.max(1)
-        table = best[None]  # (1, N)
-    else:
-        table = scores.T  # (C, N)
+    table, labels = _table(scores, cross_class)
     candidates = min(num_candidates, len(boxes))
     if score_threshold is not None:
         counts = (table > score_threshold).sum(1)
         candidates = min(candidates, int(counts.max()))
     ranked, rows = table.topk(candidates, 1)  # (C, n)
-    ious = box_iou(boxes[rows], boxes[rows]).triu_(diagonal=1)  # (C, n, n)
-    keep = ious.amax(1) <= iou_threshold if candidates else ranked > 0
+    keep = _survive(boxes[rows], iou_threshold) if candidates else ranked > 0
     if score_threshold is not None:
         keep &= ranked > score_threshold
     kept_class, place = keep.nonzero(as_tuple=True)
     kept_scores, order = ranked[kept_class, place].sort(descending=True, stable=True)
     kept_rows = rows[kept_class, place][order]
-    return kept_rows, labels[kept_rows] if cross_class else kept_class[order], kept_scores
+    return kept_rows, kept_class[order] if labels is None else labels[kept_rows], kept_scores
+
+
+def fast_nms_fixed(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float,
+    num_candidates: int,
+    num_slots: int,
+    *,
+    cross_class: bool = False,
+) -> Kept:
+    """`fast_nms` of a batch with results of fixed size, which can be exported.
+
+    Args:
+        boxes: (B, N, 4) xyxy, any unit.
+        scores: (B, N, C); negative ones do not take part.
+        iou_threshold, num_candidates, cross_class: as for `fast_nms`.
+        num_slots: at most so many of an image are kept.
+
+    Returns:
+        rows, labels, scores, each (B, D) with D <= num_slots; a score of -1 marks an empty slot.
+    """
+    table, best = _table(scores, cross_class)  # (B, C or 1, N)
+    ranked, rows = table.topk(min(num_candidates, boxes.shape[1]), -1)  # (B, C, n)
+    candidates = boxes.gather(1, rows.flatten(1)[..., None].expand(-1, -1, 4))
+    candidates = candidates.unflatten(1, rows.shape[1:])  # (B, C, n, 4)
+    ranked = ranked.where(_survive(candidates, iou_threshold), -1.0).clamp(min=-1).flatten(1)
+    kept, place = ranked.topk(min(num_slots, ranked.shape[1]), 1)  # (B, D)
+    kept_rows = rows.flatten(1).gather(1, place)
+    labels = place // rows.shape[2] if best is None else best.gather(1, kept_rows)
+    return kept_rows, labels, kept
+
+
+def _table(scores: Tensor, cross_class: bool) -> tuple[Tensor, Tensor | None]:
+    """(..., N, C) scores -> rows in which boxes compete, a row for each class, (..., C, N).
+
+    With cross_class one row, in which a box takes part with its best class, which comes as well.
+    """
+    if not cross_class:
+        return scores.transpose(-1, -2), None
+    best, labels = scores.max(-1)
+    return best.unsqueeze(-2), labels
+
+
+def _survive(candidates: Tensor, iou_threshold: float) -> Tensor:
+    """(..., n, 4) boxes, best first -> (..., n): no better one overlaps it more."""
+    return box_iou(candidates, candidates).triu_(diagonal=1).amax(-2) <= iou_threshold
 
 
 def greedy_nms(

@@ -100,3 +100,34 @@ class TestDecode:
         with torch.autocast("cpu", torch.bfloat16):
             (found,) = core.decode(outputs, [SIZE])
         assert torch.equal(found.masks, exact.masks)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"nms": "fast_cross_class"},
+            {"filter_class_scores": True, "max_detections": 5},
+            {"crop_masks": False, "nms_candidates": 3},
+            {"use_mask_scoring": True},
+            {"use_mask_scoring": True, "rescore_boxes": True},
+        ],
+    )
+    def test_fixed_size_finds_the_same(self, options):
+        core, size = make_core(**options), (256, 256)
+        outputs = self.confident(core, 2, size)
+        outputs.class_logits[1, :, 1:] -= 5  # the second image has few detections, or none
+        expected = core.decode(outputs, [size] * 2)
+        fixed = core.decode_fixed(outputs, size)
+        assert len(expected[0])
+        for index, each in enumerate(expected):
+            found = fixed.of_image(index)
+            assert torch.equal(found.labels, each.labels)
+            torch.testing.assert_close(found.boxes, each.boxes)
+            torch.testing.assert_close(found.scores, each.scores)
+            torch.testing.assert_close(found.masks, each.masks)
+            torch.testing.assert_close(found.mask_scores, each.mask_scores)
+
+    def test_traditional_nms_has_no_fixed_size(self):
+        core = make_core(nms="traditional")
+        with pytest.raises(ValueError, match='export with nms="fast"'):
+            core.decode_fixed(self.confident(core), SIZE)

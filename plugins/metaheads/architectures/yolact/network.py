@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metaheads.architectures.yolact.decode import decode
+from metaheads.architectures.yolact.decode import decode, decode_fixed
 from metaheads.architectures.yolact.losses import losses
 from metaheads.architectures.yolact.targets import make_priors
-from metaheads.structures import Detections, Targets
+from metaheads.structures import Detections, FixedDetections, Targets
 
 NMS_KINDS = ("fast", "fast_cross_class", "traditional")
 
@@ -217,6 +217,14 @@ class Yolact(nn.Module):
                 size.
         """
         return decode(self, outputs, image_sizes)
+
+    def decode_fixed(self, outputs: YolactOutputs, image_size: tuple[int, int]) -> FixedDetections:
+        """As `decode`, in tensors of fixed size, for exported graphs.
+
+        Raises:
+            ValueError: nms="traditional", which has no fixed size.
+        """
+        return decode_fixed(self, outputs, image_size)
 
     def _check(self, in_channels: list[int], strides: list[int], num_extra_levels: int) -> None:
         levels = len(in_channels) + num_extra_levels
