@@ -2,11 +2,12 @@
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
 from metaheads.backbones import DeformableResNet
-from metaheads.optimise import fold_batch_norms, optimise
+from metaheads.optimise import compile_parts, fold_batch_norms, optimise
 
 
 def trained(module: nn.Module) -> nn.Module:
@@ -68,3 +69,14 @@ def test_a_shared_convolution_keeps_the_norms_of_each_place():
 def test_optimised_weights_lie_channels_last():
     module = optimise(trained(DeformableResNet(depth=18)))
     assert module.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.slow
+def test_compiled_parts_compute_the_same():
+    module = nn.ModuleDict({"backbone": nn.Conv2d(3, 4, 3), "core": nn.ReLU(), "other": nn.Tanh()})
+    images = torch.randn(1, 3, 8, 8)
+    expected = module["core"](module["backbone"](images))
+    compile_parts(module.eval())
+    assert hasattr(module["backbone"].forward, "_torchdynamo_orig_callable")
+    assert not hasattr(module["other"].forward, "_torchdynamo_orig_callable")
+    torch.testing.assert_close(module["core"](module["backbone"](images)), expected)

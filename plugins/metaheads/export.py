@@ -125,11 +125,16 @@ class Difference:
         difference: the largest one.
         largest: the largest magnitude in the model's output.
         count: numbers compared.
+        relative: the largest difference as a part of the largest magnitude, but at least of 1.
     """
 
     difference: float = 0.0
     largest: float = 0.0
     count: int = 0
+
+    @property
+    def relative(self) -> float:
+        return self.difference / max(self.largest, 1.0)
 
     def add(self, expected: Tensor, found: Tensor) -> None:
         if expected.numel():

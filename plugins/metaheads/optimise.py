@@ -45,6 +45,14 @@ def optimise(module: nn.Module) -> nn.Module:
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def compile_parts(module: nn.Module) -> None:
+    """torch.compile for backbone, neck and our heads; the compiler runs at the first image."""
+    for name in ("backbone", "neck", "core"):
+        part = getattr(module, name, None)
+        if part is not None:
+            part.forward = torch.compile(part.forward)
+
+
 def _is_foldable(conv: Any, norm: Any) -> bool:
     has_statistics = getattr(norm, "running_mean", None) is not None
     is_norm = isinstance(norm, nn.BatchNorm2d) or type(norm).__name__ == "FrozenBatchNorm2d"

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as rle
+from tests.hosts.installed import BOTH, HOSTS
 
 from metaheads.datasets.shapes import make_shapes
 
@@ -20,6 +21,13 @@ def shapes_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     make_shapes(root / "shapes", num_train=24, num_val=6, num_clips=0, seed=3)
     return root
+
+
+@pytest.fixture(autouse=True)
+def _only_installed_hosts(request: pytest.FixtureRequest) -> None:
+    host = getattr(request.node, "callspec", None) and request.node.callspec.params.get("host")
+    if host in BOTH and host not in HOSTS:
+        pytest.skip(f"{host} is not installed")
 
 
 @pytest.fixture(autouse=True)

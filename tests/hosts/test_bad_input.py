@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.hosts.installed import each_host, needs_detectron2, needs_mmdet
 
-pytest.importorskip("mmdet", reason="MMDetection is not installed")
-pytest.importorskip("detectron2", reason="Detectron2 is not installed")
-
-from metaheads.cli import main  # noqa: E402
-from metaheads.configs import config_root  # noqa: E402
+from metaheads.cli import main
+from metaheads.configs import config_root
 
 SMALL = "yolact/yolact_r18_128_shapes"
 
@@ -61,6 +59,7 @@ def test_options(host, option, message, tmp_path, capsys):
     assert re.search(message, line)
 
 
+@needs_detectron2
 def test_whole_numbers_stand_for_fractions(tmp_path, capsys):
     assert train("detectron2", tmp_path, "SOLVER.BASE_LR", "1", "MODEL.BACKBONE.NAME", "foo") == 2
     assert "cannot build" in capsys.readouterr().err, "not a mismatch of types"
@@ -81,7 +80,7 @@ def test_scaling_needs_the_batch_of_the_rate(host, text, tmp_path, capsys):
     assert "--auto-scale-lr needs" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("host", ["mmdet", "detectron2"])
+@each_host
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -102,25 +101,25 @@ def test_machines(host, words, message, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("host", "name", "text"),
     [
-        ("a.py", "_base_ = './missing.py'"),
-        ("b.py", "model = dict("),
-        ("c.py", "modell = dict()"),
-        ("d.yaml", "_BASE_: missing.yaml"),
-        ("e.yaml", "MODEL: ["),
-        ("f.yaml", "MODEL: {YOLACT: 5}"),
-        ("g.yaml", ""),
+        ("mmdet", "a.py", "_base_ = './missing.py'"),
+        ("mmdet", "b.py", "model = dict("),
+        ("mmdet", "c.py", "modell = dict()"),
+        ("detectron2", "d.yaml", "_BASE_: missing.yaml"),
+        ("detectron2", "e.yaml", "MODEL: ["),
+        ("detectron2", "f.yaml", "MODEL: {YOLACT: 5}"),
+        ("detectron2", "g.yaml", ""),
     ],
 )
-def test_broken_configs(name, text, tmp_path, capsys):
+def test_broken_configs(host, name, text, tmp_path, capsys):
     (tmp_path / name).write_text(text)
     assert main(["train", "--config-file", str(tmp_path / name), "--no-data-check"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("host", ["mmdet", "detectron2"])
+@each_host
 def test_errors_of_several_processes_are_one_line(host, tmp_path, capfd):
     torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "other.pth")
     words = ["--num-gpus", "2", "--checkpoint", str(tmp_path / "other.pth")]
@@ -151,6 +150,7 @@ def test_a_refused_start_keeps_the_training_before_it(host, options, tmp_path, c
     assert "--resume-from FILE" in capsys.readouterr().err, "begins anew, and says so"
 
 
+@needs_detectron2
 def test_lazy_configs(tmp_path, capsys):
     file = tmp_path / "lazy.py"
     file.write_text(
@@ -168,6 +168,7 @@ def test_lazy_configs(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@needs_mmdet
 def test_a_broken_image_among_many_is_found(tmp_path, shapes_data, monkeypatch, capsys):
     """Whichever it is: all of this data set are decoded."""
     shutil.copytree(shapes_data / "shapes", tmp_path / "shapes")

@@ -1,27 +1,27 @@
 """Every tool serves an architecture that it has never heard of, in both hosts."""
 
+import importlib.machinery
 import json
 import shutil
+import sys
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import pytest
 import torch
+from tests.hosts.installed import BOTH, HOSTS, each_host, needs_both
+from tests.hosts.toy import write_configs
+from tests.test_media import write_video
 
-pytest.importorskip("mmdet", reason="MMDetection is not installed")
-pytest.importorskip("detectron2", reason="Detectron2 is not installed")
+from metaheads import load
+from metaheads.cli import main
+from metaheads.commands.benchmark import split_speeds
+from metaheads.media import VideoSource
+from metaheads.weights import Coverage, Importer, register_importer
 
-from tests.hosts.toy import write_configs  # noqa: E402
-from tests.test_media import write_video  # noqa: E402
-
-from metaheads import load  # noqa: E402
-from metaheads.cli import main  # noqa: E402
-from metaheads.media import VideoSource  # noqa: E402
-from metaheads.weights import Coverage, Importer, register_importer  # noqa: E402
-
-HOSTS = ("mmdet", "detectron2")
 MASK_RCNN = "mask_rcnn/mask_rcnn_r18_shapes"
-both_hosts = pytest.mark.parametrize("host", HOSTS)
+pytestmark = pytest.mark.skipif(not HOSTS, reason="no host is installed")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def _convert(state, *, complete=True):
 def authors_file(configs, tmp_path_factory) -> Path:
     """A checkpoint in the made-up format of the toy's authors."""
     register_importer(Importer("toy", r"theirs\..+", _convert, "https://example.org/toy", "MIT"))
-    state = load(configs["mmdet"]).module.state_dict()
+    state = load(configs[HOSTS[0]]).module.state_dict()
     file = tmp_path_factory.mktemp("authors") / "toy.pth"
     torch.save({f"theirs.{name}": torch.rand_like(t.float()) for name, t in state.items()}, file)
     return file
@@ -52,7 +52,7 @@ def weights_of(configs, tmp_path_factory) -> dict[str, Path]:
     return files
 
 
-@both_hosts
+@each_host
 def test_import_weights(host, configs, authors_file, tmp_path, capsys):
     out = tmp_path / "ours.pth"
     flags = ["--config-file", str(configs[host]), "--out", str(out)]
@@ -68,10 +68,11 @@ def test_import_weights(host, configs, authors_file, tmp_path, capsys):
     assert torch.load(out, weights_only=True)["model_card"] == card
 
 
-@both_hosts
+@needs_both
+@each_host
 def test_import_weights_of_the_other_host(host, configs, authors_file, tmp_path):
     first, second = tmp_path / "first.pth", tmp_path / "second.pth"
-    other = HOSTS[host == "mmdet"]
+    other = BOTH[host == "mmdet"]
     command = ["import-weights", str(authors_file), "--out", str(first)]
     assert main([*command, "--from", "toy", "--config-file", str(configs[host])]) == 0
     command = ["import-weights", str(first), "--out", str(second)]
@@ -90,7 +91,7 @@ def test_import_weights_refuses(configs, authors_file, tmp_path, capsys):
     def refuse(changed, *flags, out=tmp_path / "out.pth") -> str:
         torch.save(changed, tmp_path / "changed.pth")
         command = ["import-weights", str(tmp_path / "changed.pth"), *flags]
-        assert main([*command, "--config-file", str(configs["mmdet"]), "--out", str(out)]) == 2
+        assert main([*command, "--config-file", str(configs[HOSTS[0]]), "--out", str(out)]) == 2
         assert not out.exists()
         return capsys.readouterr().err
 
@@ -112,7 +113,7 @@ def test_import_weights_of_parts_and_of_other_classes(configs, authors_file, tmp
     state["theirs.core.layer.weight"] = torch.zeros(3, 64, 1, 1)
     file, out = tmp_path / "three.pth", tmp_path / "out.pth"
     torch.save(state, file)
-    flags = ["--config-file", str(configs["mmdet"]), "--out", str(out)]
+    flags = ["--config-file", str(configs[HOSTS[0]]), "--out", str(out)]
     assert main(["import-weights", str(file), *flags, "--reinitialise-classes"]) == 0
     fresh = ["core.layer.weight", "core.layer.bias"]
     assert json.loads(out.with_suffix(".card.json").read_text())["fresh"] == fresh
@@ -124,6 +125,7 @@ def test_import_weights_of_parts_and_of_other_classes(configs, authors_file, tmp
     assert torch.equal(conv1, state["theirs.backbone.conv1.weight"])
 
 
+@needs_both
 def test_benchmark(configs, tmp_path, capsys):
     names = [f"{host}:{path}" for host, path in configs.items()]
     assert (
@@ -166,7 +168,7 @@ def test_benchmark_of_training_steps(configs, tmp_path):
     assert main([*command, "--out", str(tmp_path)]) == 0
     for model in json.loads((tmp_path / "benchmark.json").read_text())["models"]:
         assert min(model["stages_ms"].values()) > 0
-    assert len(json.loads((tmp_path / "benchmark.json").read_text())["models"]) == 4
+    assert len(json.loads((tmp_path / "benchmark.json").read_text())["models"]) == 2 * len(HOSTS)
 
 
 @pytest.mark.parametrize(
@@ -179,13 +181,14 @@ def test_benchmark_of_training_steps(configs, tmp_path):
         (["--train", "--images", "x"], "leave out"),
     ],
 )
+@needs_both
 def test_benchmark_refuses(configs, capsys, flags, message):
     names = [f"{host}:{path}" for host, path in configs.items()]
     assert main(["benchmark", *names, *flags]) == 2
     assert message in capsys.readouterr().err
 
 
-@both_hosts
+@each_host
 def test_demo(host, configs, weights_of, shapes_data, tmp_path, capsys):
     images = sorted((shapes_data / "shapes/val").glob("*.png"))[:2]
     pictures = tmp_path / "pictures"
@@ -216,8 +219,8 @@ def test_demo_refuses(configs, weights_of, shapes_data, tmp_path, capsys, monkey
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     image = str(next((shapes_data / "shapes/val").glob("*.png")))
-    command = ["demo", "--config-file", str(configs["mmdet"]), "--output", str(tmp_path)]
-    command += ["--checkpoint", str(weights_of["mmdet"])]
+    command = ["demo", "--config-file", str(configs[HOSTS[0]]), "--output", str(tmp_path)]
+    command += ["--checkpoint", str(weights_of[HOSTS[0]])]
     for flags, message in (
         (["--classes", "bal", "--", image], "no class 'bal'; did you mean ball?"),
         (["--show", image], "no screen"),
@@ -227,7 +230,7 @@ def test_demo_refuses(configs, weights_of, shapes_data, tmp_path, capsys, monkey
         assert message in capsys.readouterr().err
 
 
-@both_hosts
+@each_host
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 def test_export(host, suffix, configs, weights_of, tmp_path, capsys):
     if suffix == ".onnx":
@@ -245,7 +248,7 @@ def test_export(host, suffix, configs, weights_of, tmp_path, capsys):
     assert logits["difference"] < 1e-4
 
 
-@both_hosts
+@each_host
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 def test_export_with_decoding(host, suffix, configs, weights_of, tmp_path, capsys):
     if suffix == ".onnx":
@@ -294,11 +297,11 @@ def _find_nothing(core, outputs, sizes):
 def test_export_runs_any_batch(configs, weights_of, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="pip install metaheads[export]")
     out = tmp_path / "toy.onnx"
-    command = ["export", "--config-file", str(configs["mmdet"]), "--out", str(out)]
-    assert main([*command, "--checkpoint", str(weights_of["mmdet"]), "--max-images", "1"]) == 0
+    command = ["export", "--config-file", str(configs[HOSTS[0]]), "--out", str(out)]
+    assert main([*command, "--checkpoint", str(weights_of[HOSTS[0]]), "--max-images", "1"]) == 0
     session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
     images = torch.rand(5, 3, 128, 128)
-    expected = load(configs["mmdet"], weights_of["mmdet"], device="cpu").raw_outputs(images)
+    expected = load(configs[HOSTS[0]], weights_of[HOSTS[0]], device="cpu").raw_outputs(images)
     found = session.run(None, {"images": images.numpy()})[0]
     torch.testing.assert_close(torch.from_numpy(found), expected.logits, atol=1e-4, rtol=1e-4)
 
@@ -308,14 +311,14 @@ def test_export_notices_a_difference(configs, weights_of, tmp_path, capsys, monk
         "metaheads.commands.export.write_network",
         lambda network, *_, **__: lambda images: [network(images)[0] + 1],
     )
-    command = ["export", "--config-file", str(configs["mmdet"]), "--max-images", "1"]
-    command += ["--checkpoint", str(weights_of["mmdet"]), "--out", str(tmp_path / "x.pt2")]
+    command = ["export", "--config-file", str(configs[HOSTS[0]]), "--max-images", "1"]
+    command += ["--checkpoint", str(weights_of[HOSTS[0]]), "--out", str(tmp_path / "x.pt2")]
     assert main(command) == 1
-    assert "FAILED: the difference 1.0e+00 in logits exceeds" in capsys.readouterr().err
+    assert "in logits exceeds the tolerance" in capsys.readouterr().err
 
 
 def test_export_refuses(configs, tmp_path, capsys):
-    config = ["--config-file", str(configs["mmdet"]), "--out"]
+    config = ["--config-file", str(configs[HOSTS[0]]), "--out"]
     for words, message in (
         ([*config, str(tmp_path / "x.trt")], "must end in .onnx or .pt2"),
         ([*config, str(tmp_path / "nowhere/x.onnx")], "no folder"),
@@ -325,7 +328,7 @@ def test_export_refuses(configs, tmp_path, capsys):
                 "--config-file",
                 "mask_rcnn/mask_rcnn_r18_shapes",
                 "--host",
-                "mmdet",
+                HOSTS[0],
                 "--out",
                 "x.pt2",
             ],
@@ -336,7 +339,7 @@ def test_export_refuses(configs, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-@both_hosts
+@each_host
 def test_dry_run(host, configs, shapes_data, tmp_path, capsys):
     work = tmp_path / "work"
     command = ["train", "--config-file", str(configs[host]), "--work-dir", str(work), "--dry-run"]
@@ -352,14 +355,14 @@ def test_dry_run(host, configs, shapes_data, tmp_path, capsys):
     assert "another architecture" in capsys.readouterr().err
 
 
-@both_hosts
+@each_host
 def test_dry_run_of_the_hosts_own_model(host, tmp_path, capsys):
     command = ["train", "--config-file", MASK_RCNN, "--host", host, "--dry-run"]
     assert main([*command, "--work-dir", str(tmp_path)]) == 0
     assert '"loss_mask"' in capsys.readouterr().out
 
 
-@both_hosts
+@each_host
 def test_optimised_models_predict_the_same(host, configs, weights_of, shapes_data):
     image = next((shapes_data / "shapes/val").glob("*.png"))
     plain, fast = (
@@ -372,21 +375,73 @@ def test_optimised_models_predict_the_same(host, configs, weights_of, shapes_dat
     torch.testing.assert_close(ours.scores, theirs.scores, rtol=1e-4, atol=1e-4)
 
 
-@both_hosts
+@each_host
+def test_bfloat16_predicts_nearly_the_same(host, configs, weights_of, shapes_data):
+    image = next((shapes_data / "shapes/val").glob("*.png"))
+    plain, coarse = (
+        load(configs[host], weights_of[host], device="cpu", bfloat16=each) for each in (False, True)
+    )
+    images = torch.rand(1, 3, 128, 128)
+    ours, theirs = plain.raw_outputs(images).logits, coarse.raw_outputs(images).logits
+    assert theirs.dtype == torch.bfloat16
+    assert 0 < (ours - theirs.float()).abs().max() < 0.05 * ours.abs().max()
+    ours, theirs = plain.predict(image), coarse.predict(image)
+    assert len(ours) == len(theirs) == 7
+    torch.testing.assert_close(ours.scores, theirs.scores.float(), rtol=0.05, atol=0.05)
+
+
+def test_benchmark_names_what_makes_a_model_faster():
+    assert split_speeds("a/b@optimise+compile") == ("a/b", ["optimise", "compile"])
+    assert split_speeds("a/b") == ("a/b", [])
+    with pytest.raises(ValueError, match="behind @ stand optimise, bfloat16, compile"):
+        split_speeds("a/b@optimised")
+
+
+@each_host
+@pytest.mark.parametrize("tracker", ["wandb", "mlflow"])
+def test_tracking(host, tracker, configs, tmp_path, monkeypatch):
+    fake = mock.MagicMock()
+    fake.__spec__ = importlib.machinery.ModuleSpec(tracker, None)
+    fake.get_tracking_uri.return_value = "sqlite:///mlflow.db"
+    monkeypatch.setitem(sys.modules, tracker, fake)
+    options = {
+        "mmdet": ["train_cfg.max_iters=2", "default_hooks.logger.interval=1"],
+        "detectron2": ["SOLVER.MAX_ITER=2"],
+    }[host]
+    command = ["train", "--config-file", str(configs[host]), "--work-dir", str(tmp_path / "run")]
+    assert main([*command, "--no-data-check", "--track", tracker, *options]) == 0
+    names = {
+        name
+        for call in fake.mock_calls
+        for values in call.args
+        if isinstance(values, dict)
+        for name in values
+    }
+    expected = {"mmdet": {"loss", "coco/bbox_mAP"}, "detectron2": {"total_loss", "bbox/AP"}}
+    assert expected[host] <= names
+    assert any("run" in (*call.args, *call.kwargs.values()) for call in fake.mock_calls), "its name"
+
+
+def test_tracking_needs_its_package(configs, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert main(["train", "--config-file", str(configs[HOSTS[0]]), "--track", "wandb"]) == 2
+    assert "pip install wandb" in capsys.readouterr().err
+
+
+@each_host
 def test_early_stopping(host, configs, tmp_path, monkeypatch):
     """Evaluations that find the same each time: the first is the best, two more are waited for."""
-    from mmdet.evaluation import CocoMetric
-
-    from metaheads.hosts.detectron2.trainer import Trainer
-
     evaluations = []
 
     def evaluate(found: dict) -> dict:
         evaluations.append(found)
         return found
 
-    monkeypatch.setattr(CocoMetric, "compute_metrics", lambda *_: evaluate({"segm_mAP": 0.5}))
-    monkeypatch.setattr(Trainer, "test", lambda *_: evaluate({"segm": {"AP": 50.0}}))
+    method, results = {
+        "mmdet": ("mmdet.evaluation.CocoMetric.compute_metrics", {"segm_mAP": 0.5}),
+        "detectron2": ("metaheads.hosts.detectron2.trainer.Trainer.test", {"segm": {"AP": 50.0}}),
+    }[host]
+    monkeypatch.setattr(method, lambda *_: evaluate(results))
     options = {
         "mmdet": ["train_cfg.max_iters=8", "train_cfg.val_interval=1"],
         "detectron2": ["SOLVER.MAX_ITER=8", "TEST.EVAL_PERIOD=1"],

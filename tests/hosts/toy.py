@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from tests.hosts.installed import HOSTS
 from torch import Tensor, nn
 
 from metaheads.configs import config_root
@@ -73,20 +74,36 @@ MODEL:
 
 
 def write_configs(folder: Path) -> dict[str, Path]:
-    """Registers the toy in both hosts; host -> its config on the embedded data set."""
-    from detectron2.modeling import META_ARCH_REGISTRY
-
-    from metaheads.hosts.detectron2 import config
-    from metaheads.hosts.detectron2 import models as detectron2
-    from metaheads.hosts.mmdet import MODELS, HostedInstances
-
-    if "Toy" not in META_ARCH_REGISTRY:
-        config.OPTION_NODES["MODEL.TOY"] = Toy
-        META_ARCH_REGISTRY.register(type("Toy", (detectron2.HostedInstances,), {"core_class": Toy}))
-        MODELS.register_module("Toy", module=type("Toy", (HostedInstances,), {"core_class": Toy}))
+    """Registers the toy in the hosts that are installed; host -> its config on the embedded data
+    set."""
     written = {}
-    for host, text, suffix in (("mmdet", MMDET, ".py"), ("detectron2", DETECTRON2, ".yaml")):
+    for host in HOSTS:
+        register, text, suffix = _HOSTED[host]
+        register()
         written[host] = folder / f"toy{suffix}"
         base = config_root() / host / f"yolact/yolact_r18_128_shapes{suffix}"
         written[host].write_text(text.format(base=base))
     return written
+
+
+def _register_in_mmdet() -> None:
+    from metaheads.hosts.mmdet import MODELS, HostedInstances
+
+    if "Toy" not in MODELS:
+        MODELS.register_module("Toy", module=type("Toy", (HostedInstances,), {"core_class": Toy}))
+
+
+def _register_in_detectron2() -> None:
+    from detectron2.modeling import META_ARCH_REGISTRY
+
+    from metaheads.hosts.detectron2 import config, models
+
+    if "Toy" not in META_ARCH_REGISTRY:
+        config.OPTION_NODES["MODEL.TOY"] = Toy
+        META_ARCH_REGISTRY.register(type("Toy", (models.HostedInstances,), {"core_class": Toy}))
+
+
+_HOSTED = {
+    "mmdet": (_register_in_mmdet, MMDET, ".py"),
+    "detectron2": (_register_in_detectron2, DETECTRON2, ".yaml"),
+}

@@ -27,7 +27,7 @@ env_cfg = dict(
     dist_cfg=dict(backend="nccl"),
 )
 vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
-visualizer = dict(type="DetLocalVisualizer", vis_backends=vis_backends, name="visualizer")
+visualizer = dict(type="DetLocalVisualizer", vis_backends=vis_backends)
 log_processor = dict(type="LogProcessor", window_size=20, by_epoch=False)
 log_level = "INFO"
 load_from = None

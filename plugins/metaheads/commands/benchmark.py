@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from metaheads.api import as_rgb, check_device, load
-from metaheads.commands.arguments import add_trust_argument
+from metaheads.commands.arguments import SPEEDS, add_trust_argument
 from metaheads.configs import HOSTS, find_config
 from metaheads.datasets.shapes import make_shapes
 from metaheads.media import find_images
@@ -34,7 +34,6 @@ from metaheads.visualization import draw_detections
 
 PREDICTION = ("load", "preprocess", "backbone", "neck", "heads", "decode", "masks", "draw")
 TRAINING = ("preprocess", "forward", "loss", "backward", "optimiser")
-OPTIMISED = "@optimised"
 EPILOG = """examples:
   tools/benchmark.py mmdet:yolact/yolact_r18_256_nuclei mmdet:mask_rcnn/mask_rcnn_r18_nuclei \\
     --checkpoint yolact.pth mask_rcnn.pth --images data/nuclei/val --out benchmark
@@ -49,9 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "configs",
         nargs="+",
-        metavar="[HOST:]CONFIG[@optimised]",
+        metavar="[HOST:]CONFIG[@optimise+...]",
         help="path or name, with mmdet: or detectron2: in front where both hosts have the name, "
-        "@optimised for folded batch norms and channels last; all are compared with the first",
+        f"behind @ what makes it faster ({', '.join(SPEEDS)}); all are compared with the first",
     )
     parser.add_argument("--checkpoint", nargs="+", default=[], help="one for each config")
     add_trust_argument(parser)
@@ -136,17 +135,16 @@ class Contender:
 
     def __init__(self, config: str, checkpoint: str | None, args: argparse.Namespace) -> None:
         self.args = args
-        plain = config.removesuffix(OPTIMISED)
+        plain, speeds = split_speeds(config)
         host, name = split_host(plain)
         self.name = Path(config).name if Path(name).is_file() else config
-        optimise = plain != config
         self.model = load(
             name,
             checkpoint,
             host=host,
             device=args.device,
             trust_checkpoint=args.trust_checkpoint,
-            optimise=optimise,
+            **dict.fromkeys(speeds, True),
         )
         self.module = self.model.module
         self.times: list[dict[str, float]] = []  # milliseconds of each round, by stage
@@ -247,6 +245,20 @@ def split_host(config: str) -> tuple[str | None, str]:
     """ "mmdet:a/b" -> ("mmdet", "a/b"); without a host in front (None, config)."""
     host, colon, name = config.partition(":")
     return (host, name) if colon and host in HOSTS else (None, config)
+
+
+def split_speeds(config: str) -> tuple[str, list[str]]:
+    """ "a/b@optimise+compile" -> ("a/b", ["optimise", "compile"]).
+
+    Raises:
+        ValueError: something else stands behind the @.
+    """
+    plain, at, words = config.partition("@")
+    speeds = words.split("+") if at else []
+    for word in speeds:
+        if word not in SPEEDS:
+            raise ValueError(f"{config}: behind @ stand {', '.join(SPEEDS)}, with + between them")
+    return plain, speeds
 
 
 def spell_command(args: argparse.Namespace, names: list[str]) -> str:

@@ -18,7 +18,12 @@ import numpy as np
 from tqdm import tqdm
 
 from metaheads.api import Model, load
-from metaheads.commands.arguments import add_config_arguments, add_trust_argument
+from metaheads.commands.arguments import (
+    SPEEDS,
+    add_config_arguments,
+    add_speed_arguments,
+    add_trust_argument,
+)
 from metaheads.media import Frame, Source, VideoWriter, find_sources, write_image
 from metaheads.structures import Detections
 from metaheads.visualization import draw_detections
@@ -41,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="of either host, or imported")
     add_trust_argument(parser)
     parser.add_argument("--device", help="cpu, cuda, ...")
-    parser.add_argument("--optimise", action="store_true", help="fold batch norms, channels last")
+    add_speed_arguments(parser)
     parser.add_argument("--threshold", type=float, default=0.3, help="lowest score to keep")
     parser.add_argument("--classes", nargs="+", help="keep only these")
     parser.add_argument("--output", default="predictions", help="folder of the results")
@@ -71,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         host=args.host,
         device=args.device,
         trust_checkpoint=args.trust_checkpoint,
-        optimise=args.optimise,
+        **{name: getattr(args, name) for name in SPEEDS},
     )
     labels = _labels_of(args.classes, model.class_names)
     output = Path(args.output)

@@ -45,7 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", nargs="+", help="to compare on (default: drawn scenes)")
     parser.add_argument("--max-images", type=int, default=4, help="the first so many of them")
     parser.add_argument("--fixed-batch", type=int, help="batch size; without it any size runs")
-    parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference allowed")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-4,
+        help="largest difference allowed, as a part of an output's largest value or of 1",
+    )
     parser.add_argument("--json", help="write the differences to this file")
 
 
@@ -69,11 +74,16 @@ def run(args: argparse.Namespace) -> int:
         inputs = [each.expand(args.fixed_batch, -1, -1, -1).contiguous() for each in inputs]
     program = write_network(network, inputs[0], args.out, is_dynamic=not args.fixed_batch)
     shown = tqdm(inputs, unit="image", desc="comparing")
+    report: dict[str, Any] = {"images": len(inputs), "tolerance": args.tolerance}
     if isinstance(network, DetectingNetwork):
-        report = asdict(compare_detections(network, program, shown))
+        found = compare_detections(network, program, shown)
+        report |= {"count": found.count, "unmatched": found.unmatched}
+        differences = found.differences
     else:
-        report = {"differences": _as_dicts(compare_outputs(network, program, shown))}
-    report = {"images": len(inputs), "tolerance": args.tolerance, **report}
+        differences = compare_outputs(network, program, shown)
+    report["differences"] = {
+        name: {**asdict(each), "relative": each.relative} for name, each in differences.items()
+    }
     sys.stdout.write(_table(report))
     sys.stdout.write(f"{args.out}: {_describe(model, inputs[0], args)}\n")
     if args.json:
@@ -129,19 +139,18 @@ def _network(model: Model, args: argparse.Namespace) -> RawNetwork:
     return DetectingNetwork(model.module).eval()
 
 
-def _as_dicts(differences: dict[str, Any]) -> dict[str, Any]:
-    return {name: asdict(each) for name, each in differences.items()}
-
-
 def _fault(report: dict[str, Any]) -> str:
     """What is wrong; "" if all is equal."""
     if report.get("count") == 0:
         return "the model found nothing, so nothing was compared: give --checkpoint and --images"
     if report.get("unmatched"):
-        return f"{report['unmatched']} detections of model and file are not in the other"
+        return (
+            f"{report['unmatched']} detections of model and file are not in the other (those of an "
+            "untrained model, with equal scores, may differ)"
+        )
     for name, each in report["differences"].items():
-        if not each["difference"] <= report["tolerance"]:
-            return f"the difference {each['difference']:.1e} in {name} exceeds the tolerance"
+        if not each["relative"] <= report["tolerance"]:
+            return f"the difference {each['relative']:.1e} in {name} exceeds the tolerance"
     return ""
 
 
@@ -165,11 +174,12 @@ def _table(report: dict[str, Any]) -> str:
     lines = [f"{report['images']} images, tolerance {report['tolerance']:.0e}", ""]
     if "count" in report:
         lines[0] += f"; {report['count']} detections compared, {report['unmatched']} without a pair"
-    lines += ["| output | numbers compared | largest value | largest difference |"]
-    lines += ["|---|---:|---:|---:|"]
+    lines += ["| output | numbers compared | largest value | largest difference | relative |"]
+    lines += ["|---|---:|---:|---:|---:|"]
     for name, each in report["differences"].items():
         lines.append(
-            f"| {name} | {each['count']} | {each['largest']:.3g} | {each['difference']:.1e} |"
+            f"| {name} | {each['count']} | {each['largest']:.3g} | {each['difference']:.1e} | "
+            f"{each['relative']:.1e} |"
         )
     return "\n".join([*lines, "", ""])
 

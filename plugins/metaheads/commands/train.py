@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -25,6 +26,7 @@ EPILOG = """examples:
   tools/train_net.py --config-file my_config.py --resume --cfg-options train_cfg.max_iters=2000
   tools/train_net.py --config-file my_config.py --eval-only --checkpoint iter_300.pth
 """
+TRACKERS = ("wandb", "mlflow")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class RunOptions:
         eval_only: evaluate, do not train.
         dry_run: build everything, go forward and backward with one batch, evaluate one, and stop.
         early_stopping: end after so many evaluations without a better mask AP; 0: never.
+        track: "wandb" or "mlflow": log there, too.
         num_gpus: processes on this machine (CPU processes where there is no GPU).
     """
 
@@ -52,6 +55,7 @@ class RunOptions:
     eval_only: bool = False
     dry_run: bool = False
     early_stopping: int = 0
+    track: str | None = None
     amp: bool = False
     auto_scale_lr: bool = False
     num_gpus: int = 1
@@ -87,6 +91,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="N",
         help="end after N evaluations without a better mask AP (the best checkpoint is kept)",
+    )
+    parser.add_argument(
+        "--track", choices=TRACKERS, help="log to Weights & Biases or MLflow, besides TensorBoard"
     )
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision")
     parser.add_argument("--auto-scale-lr", action="store_true", help="scale the rate to the batch")
@@ -141,7 +148,7 @@ def train(
         if file is not None and not Path(file).is_file():
             raise FileNotFoundError(f"--{name.replace('_', '-')} {file}: no such file")
     host: Any = importlib.import_module(f"metaheads.hosts.{host_name}.train")
-    _check_devices(options)
+    _check_options(options)
     with blaming(f"{path}: this config cannot be read"):
         cfg = host.load_config(path, overrides, work_dir=work_dir)
     options = _choose_checkpoint(host, cfg, options)
@@ -153,8 +160,8 @@ def train(
     return host.run(cfg, options)
 
 
-def _check_devices(options: RunOptions) -> None:
-    """Raises ValueError for processes or a precision that this machine cannot have."""
+def _check_options(options: RunOptions) -> None:
+    """Raises ValueError for what contradicts itself, or what this machine does not have."""
     for name in ("num_gpus", "num_machines"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
@@ -171,6 +178,8 @@ def _check_devices(options: RunOptions) -> None:
         )
     if options.early_stopping < 0:
         raise ValueError("--early-stopping: a number of evaluations, 0 for never")
+    if options.track and importlib.util.find_spec(options.track) is None:
+        raise ValueError(f"--track {options.track} needs its package: pip install {options.track}")
     if options.num_machines > 1 and options.dist_url == "auto" and options.launcher == "none":
         raise ValueError("--dist-url tcp://host:port is needed for more than one machine")
     if options.launcher == "pytorch" and "RANK" not in os.environ:

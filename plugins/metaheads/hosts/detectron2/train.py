@@ -29,6 +29,7 @@ from metaheads.hosts.detectron2.checkpoint import Checkpointer
 from metaheads.hosts.detectron2.config import add_metaheads_config
 from metaheads.hosts.detectron2.datasets import num_classes, register_datasets
 from metaheads.hosts.detectron2.lazy import LazyTrainer, load_lazy_config
+from metaheads.hosts.detectron2.tracking import TrackingWriter
 from metaheads.hosts.detectron2.trainer import Trainer
 from metaheads.weights.files import write_atomically
 
@@ -130,7 +131,7 @@ def dry_run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
     with torch.no_grad():
         found = model.eval()(next(iter(evaluated)))
     counts = sum(len(each["instances"]) for each in found)
-    losses = {"loss": float(loss), **{name: float(each) for name, each in terms.items()}}
+    losses = {"loss": loss.item(), **{name: each.item() for name, each in terms.items()}}
     return {**losses, "detections": counts}
 
 
@@ -211,6 +212,9 @@ def _train(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
         trainer = _trainer(cfg)(cfg)
     if options.early_stopping:
         trainer.stop_early(options.early_stopping)
+    if options.track and comm.is_main_process():
+        with blaming(f"--track {options.track}: it cannot begin"):
+            trainer.add_writer(TrackingWriter(options.track, output_dir(cfg)))
     if options.resume_from:
         trainer.resume(options.resume_from)
         _results_file(cfg).unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from detectron2.engine import (
 )
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 
 from metaheads.hosts.detectron2.checkpoint import Checkpointer
 from metaheads.hosts.detectron2.data import MetaheadsMapper
@@ -85,6 +86,11 @@ class Trainer(DefaultTrainer):
         """Ends the training after so many evaluations without a better mask AP."""
         (period,) = (hook._period for hook in self._hooks if isinstance(hook, hooks.EvalHook))
         self.register_hooks([StopEarly(patience, period)])
+
+    def add_writer(self, writer: EventWriter) -> None:
+        """One more place where scalars are logged; for the first process only."""
+        (hook,) = (each for each in self._hooks if isinstance(each, hooks.PeriodicWriter))
+        hook._writers.append(writer)
 
     @staticmethod
     def output_dir(cfg: CfgNode) -> str:

@@ -63,7 +63,7 @@ def dry_run(cfg: Config, options: RunOptions) -> dict[str, float]:
     with torch.no_grad():
         found = model.eval().val_step(next(iter(val)))
     counts = sum(len(each.pred_instances) for each in found)
-    return {**{name: float(each) for name, each in terms.items()}, "detections": counts}
+    return {**{name: each.item() for name, each in terms.items()}, "detections": counts}
 
 
 def run(cfg: Config, options: RunOptions) -> dict[str, float]:
@@ -161,6 +161,12 @@ def _apply(cfg: Config, options: RunOptions) -> None:
         stop["monitor"] = best if isinstance(best, str) and best != "auto" else "coco/segm_mAP"
         stop["patience"] = options.early_stopping
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), stop]
+    if options.track:
+        visualizer = dict(cfg.get("visualizer") or dict(type="DetLocalVisualizer"))
+        visualizer.pop("name", None)  # MMEngine would take an older one of this name instead
+        backends = visualizer.get("vis_backends") or [dict(type="LocalVisBackend")]
+        tracker = _tracker(options.track, output_dir(cfg).absolute())
+        cfg.visualizer = dict(visualizer, vis_backends=[*backends, tracker])
     if options.amp:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"
@@ -177,6 +183,20 @@ def _apply(cfg: Config, options: RunOptions) -> None:
             # DDP refuses device ids for a module on the CPU.
             wrapper = dict(type="MMDistributedDataParallel", device_ids=None)
             cfg.model_wrapper_cfg = dict(wrapper, broadcast_buffers=False)
+
+
+def _tracker(name: str, folder: Path) -> dict[str, Any]:
+    """MMEngine's own back end, which overlooks the variables of MLflow."""
+    if name == "wandb":
+        return dict(type="WandbVisBackend", init_kwargs=dict(name=folder.name))
+    import mlflow
+
+    return dict(
+        type="MLflowVisBackend",
+        run_name=folder.name,
+        exp_name=os.environ.get("MLFLOW_EXPERIMENT_NAME"),
+        tracking_uri=mlflow.get_tracking_uri(),
+    )
 
 
 class _Runner(Runner):
