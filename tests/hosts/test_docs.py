@@ -1,4 +1,4 @@
-"""The commands of docs/YOUR_OWN_DATA.md, in their order, in both hosts."""
+"""Every command of the documentation, in both hosts."""
 
 from __future__ import annotations
 
@@ -8,22 +8,110 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from tests.hosts.installed import each_host
+from tests.test_media import write_video
+from tests.weights.test_yolact import MODELS, authors_state
 
-pytest.importorskip("mmdet", reason="MMDetection is not installed")
-pytest.importorskip("detectron2", reason="Detectron2 is not installed")
+from metaheads import load
+from metaheads.cli import main
+from metaheads.configs import config_root
+from metaheads.datasets.shapes import make_shapes
+
+DOCS = Path(__file__).parents[2] / "docs"
+OWN_DATA = DOCS / "YOUR_OWN_DATA.md"
+TOOLS = sorted(path.stem for path in (DOCS / "tools").glob("*.md"))
+NAMES = {"mmdet": "mine.py", "detectron2": "mine.yaml"}
+SHORT = {
+    "mmdet": ["train_cfg.max_iters=2", "train_cfg.val_interval=2"],
+    "detectron2": ["SOLVER.MAX_ITER=2", "TEST.EVAL_PERIOD=2"],
+}
+MADE = {
+    "benchmark": ["speed/benchmark.png"],
+    "check_dataset": ["samples.jpg", "report.json"],
+    "convert_dataset": ["labelme.json", "voc.json", "cells.json", "panoptic.json"],
+    "demo": ["found/clip.mp4", "found/results.json", "trees/results.json"],
+    "export": ["demo.onnx", "demo.pt2"],
+    "import_weights": ["yolact.card.json", "demo_detectron2.card.json"],
+    "train": ["work/results.json"],
+}
+
 pytest.importorskip("onnxruntime", reason="ONNX is an extra: pip install metaheads[export]")
 
-from metaheads.cli import main  # noqa: E402
-from metaheads.configs import config_root  # noqa: E402
-from metaheads.datasets.shapes import make_shapes  # noqa: E402
 
-PAGE = Path(__file__).parents[2] / "docs" / "YOUR_OWN_DATA.md"
-NAMES = {"mmdet": "mine.py", "detectron2": "mine.yaml"}
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+def commands(page: Path) -> list[str]:
+    return [line for block in blocks(page, "bash") for line in block.splitlines()]
+
+
+def test_every_page_is_known():
+    assert {"README", *MADE} == set(TOOLS)
+
+
+@pytest.mark.slow
+@each_host
+@pytest.mark.parametrize("page", sorted(MADE))
+def test_tools(host, page, tmp_path, monkeypatch, capsys):
+    lines = commands(DOCS / "tools" / f"{page}.md")
+    assert lines
+    write_world(host, tmp_path, page)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("METAHEADS_DATA", str(tmp_path / "data"))
+    for line in lines:
+        words = shlex.split(for_host(line, host))
+        if words[1] == "train":
+            words += SHORT[host]
+        assert words[0] == "metaheads" and main(words[1:]) == 0, line
+    for made in MADE[page]:
+        assert (tmp_path / made).is_file(), made
+    for block in blocks(DOCS / "tools" / f"{page}.md", "python"):
+        exec(for_host(block, host), {})
+
+
+def for_host(text: str, host: str) -> str:
+    """The text of a page, written for MMDetection, for another host."""
+    for before, behind in (("--host ", ""), ("", ":"), ('host="', '"')):
+        text = text.replace(f"{before}mmdet{behind}", f"{before}{host}{behind}")
+    return text
+
+
+def write_world(host: str, folder: Path, page: str) -> None:
+    """What the pages take for granted: `make demo` was run, and there are some pictures."""
+    make_shapes(folder / "data/shapes", num_train=8, num_val=3, num_clips=0, seed=1)
+    shutil.copytree(folder / "data/shapes/val", folder / "pictures")
+    write_video(folder / "clip.mp4", 4)
+    model = load("yolact/yolact_r18_128_shapes", host=host, device="cpu")
+    bias = model.module.core.head.conf_layer.bias
+    torch.nn.init.uniform_(bias, -3.0, 3.0)  # so that something is found
+    torch.save(model.checkpoint(), folder / "demo.pth")
+    if page == "import_weights":
+        torch.save(authors_state(MODELS["R-50"]()), folder / "yolact_resnet50_54_800000.pth")
+    if page == "convert_dataset":
+        write_other_formats(folder)
+
+
+def write_other_formats(folder: Path) -> None:
+    write_labelme(folder / "labelme", folder / "data/shapes", "train")
+    for name in ("VOC2012/Annotations", "VOC2012/JPEGImages", "cells/images", "cells/labels"):
+        (folder / name).mkdir(parents=True)
+    for name in ("VOC2012/JPEGImages/a.png", "cells/images/a.png"):
+        shutil.copy(folder / "pictures/000001.png", folder / name)
+    (folder / "cells/labels/a.txt").write_text("1 0.5 0.5 0.25 0.5\n")
+    box = "<xmin>11</xmin><ymin>21</ymin><xmax>30</xmax><ymax>50</ymax>"
+    thing = f"<object><name>cat</name><bndbox>{box}</bndbox></object>"
+    text = f"<annotation><filename>a.png</filename>{thing}</annotation>"
+    (folder / "VOC2012/Annotations/a.xml").write_text(text)
+    content = json.loads((folder / "data/shapes/annotations/instances_val.json").read_text())
+    (folder / "instances.json").write_text(json.dumps(content))
+    sky = {"id": 100, "name": "sky", "supercategory": "stuff"}
+    stuff = {"images": content["images"], "categories": [sky], "annotations": []}
+    (folder / "stuff.json").write_text(json.dumps(stuff))
 
 
 def write_labelme(folder: Path, data: Path, split: str) -> None:
@@ -44,17 +132,17 @@ def write_labelme(folder: Path, data: Path, split: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("host", list(NAMES))
-def test_commands(host, tmp_path, monkeypatch, capsys):
+@each_host
+def test_your_own_data(host, tmp_path, monkeypatch, capsys):
     make_shapes(tmp_path / "shapes", num_train=8, num_val=3, num_clips=0, seed=1)
     for split in ("train", "val"):
         write_labelme(tmp_path / "pictures" / split, tmp_path / "shapes", split)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("METAHEADS_DATA", str(tmp_path))
     write_config(host, tmp_path)
-    commands = [line for block in blocks("bash") for line in block.splitlines()]
-    assert len(commands) == 8
-    for line in commands:
+    lines = commands(OWN_DATA)
+    assert len(lines) == 8
+    for line in lines:
         words = shlex.split(line.replace("mine.py", NAMES[host]))
         if "work/last.pth" in words:
             newest = "iter_2.pth" if host == "mmdet" else "model_final.pth"
@@ -66,7 +154,7 @@ def test_commands(host, tmp_path, monkeypatch, capsys):
 
 def write_config(host: str, folder: Path) -> None:
     """The page's config on the small model, and for two iterations."""
-    (text,) = blocks("python" if host == "mmdet" else "yaml")
+    (text,) = blocks(OWN_DATA, "python" if host == "mmdet" else "yaml")
     suffix = Path(NAMES[host]).suffix
     base = config_root() / host / f"yolact/yolact_r18_128_shapes{suffix}"
     text = text.replace("{yolact_r50_550_coco}", str(base))
@@ -74,3 +162,10 @@ def write_config(host: str, folder: Path) -> None:
         assert old in text or host == "detectron2"
         text = text.replace(old, new)
     (folder / NAMES[host]).write_text(text)
+
+
+def test_pictures_of_the_docs_are_there():
+    for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:
+        for link in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text()):
+            with Image.open(page.parent / link) as image:
+                assert np.asarray(image).std() > 10, link

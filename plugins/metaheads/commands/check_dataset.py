@@ -135,12 +135,10 @@ def draw_samples(source: dict[str, Any], target: Path, count: int) -> None:
 
 
 def _fit(image: np.ndarray, size: int) -> np.ndarray:
-    """Scaled into a grey square, so that pictures of any shape make a grid."""
+    """Scaled so that its longer side is `size`."""
     scale = size / max(image.shape[:2])
     width, height = (max(1, round(scale * x)) for x in (image.shape[1], image.shape[0]))
-    square = np.full((size, size, 3), 128, np.uint8)
-    square[:height, :width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return square
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _find_overlaps(sources: list[dict[str, Any]]) -> list[str]:
