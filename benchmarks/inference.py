@@ -113,7 +113,7 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     nuclei = Path(os.environ.get("METAHEADS_DATA", "data")) / "nuclei"
-    coco = COCO(str(nuclei / "annotations/instances_val.json"))
+    coco = COCO(str(nuclei / "val.json"))
     folder = nuclei / "val"
     lines = [
         "# From an image file to detections",
