@@ -34,6 +34,7 @@ from metaheads.hosts.mmdet.inference import to_detections
 from metaheads.media import find_images
 from metaheads.profiling import processor_name
 from metaheads.structures import Detections
+from metaheads.weights import load_into, read_checkpoint
 
 HERE = Path(__file__).parent
 PEER_R50 = Path(mmdet.__file__).parent / ".mim/configs/yolact/yolact_r50_1xb8-55e_coco.py"
@@ -47,7 +48,9 @@ Predict = Callable[[Path], Detections]
 
 def contenders(config: str, weights: str | None, peer: Path, peer_weights: str | None) -> dict:
     """name -> what predicts on a file."""
-    model = init_detector(str(peer), peer_weights, device="cpu")
+    model = init_detector(str(peer), device="cpu")
+    if peer_weights:  # of MMEngine's own training, so not for weights_only
+        load_into(model, read_checkpoint(peer_weights, trust=True))
     found: dict[str, Predict] = {
         "MMDetection's YOLACT, inference_detector": lambda path: to_detections(
             inference_detector(model, str(path)).pred_instances

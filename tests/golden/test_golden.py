@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from . import yolact
+from . import centernet_points, yolact
 from .cases import Case, UnknownCase, find_cases, folder
 
-RUN = {"yolact": yolact.run}
+RUN = {"centernet_points": centernet_points.run, "yolact": yolact.run}
 NOT_YET = (
     "yolact_edge",
     "upsnet",
@@ -22,7 +22,6 @@ NOT_YET = (
     "hourglass",
     "cornernet",
     "centernet_triplets",
-    "centernet_points",
     "retinaface",
     "densepose",
     "landmarks",

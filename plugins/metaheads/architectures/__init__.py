@@ -1,5 +1,6 @@
 """The architectures, each written once in plain PyTorch."""
 
+from metaheads.architectures.centernet_points import CenterNetPoints
 from metaheads.architectures.yolact import Yolact
 
-__all__ = ["Yolact"]
+__all__ = ["CenterNetPoints", "Yolact"]

@@ -1,6 +1,9 @@
 """Backbones that no host has: images in, list of features out, finest first."""
 
 from metaheads.backbones.darknet import Darknet53
+from metaheads.backbones.deconv_resnet import DeconvResNet
+from metaheads.backbones.dla import DLA
+from metaheads.backbones.hourglass import Hourglass
 from metaheads.backbones.resnet import DeformableResNet
 
-__all__ = ["Darknet53", "DeformableResNet"]
+__all__ = ["DLA", "Darknet53", "DeconvResNet", "DeformableResNet", "Hourglass"]

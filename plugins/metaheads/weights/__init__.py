@@ -4,6 +4,7 @@ Shared here: `files.py` reads, `convert.py` renames, `loading.py` loads, `import
 formats. One file per architecture holds the table from its authors' names to ours.
 """
 
+from metaheads.weights import centernet_points as centernet_points
 from metaheads.weights import yolact as yolact
 from metaheads.weights.convert import Coverage, to_host
 from metaheads.weights.files import check_resumable, read_checkpoint
