@@ -80,7 +80,7 @@ def draw_gaussians(
         patch = (-exponent / variance[:, None, None]).exp()
         inside = (dx.abs() <= radius[:, None])[:, None] & (dy.abs() <= radius[:, None])[..., None]
         patch = patch.where(inside & (patch >= eps), 0.0).float().flatten(1)
-        heatmap.index_reduce_(0, channels[part], patch, "amax")
+        heatmap.scatter_reduce_(0, channels[part, None].expand_as(patch), patch, "amax")
     return heatmap.unflatten(1, (height, width))
 
 

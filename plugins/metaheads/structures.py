@@ -96,6 +96,14 @@ class Geometry:
         scale_x = original_size[1] / input_size[1]
         return cls(input_size, original_size, ((scale_x, 0.0, 0.0), (0.0, scale_y, 0.0)))
 
+    def of_resized(self, original_size: tuple[int, int]) -> Geometry:
+        """The same view of the original image stretched to another size."""
+        scale_y = original_size[0] / self.original_size[0]
+        scale_x = original_size[1] / self.original_size[1]
+        across, down = self.to_original
+        rows = tuple(x * scale_x for x in across), tuple(y * scale_y for y in down)
+        return Geometry(self.input_size, original_size, rows)  # type: ignore[arg-type]
+
     def points_to_original(self, points: Tensor) -> Tensor:
         """(..., 2) points of the network input -> of the original image."""
         matrix = points.new_tensor(self.to_original)

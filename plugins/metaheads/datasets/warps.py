@@ -18,6 +18,7 @@ from numpy import ndarray
 from metaheads.datasets.transforms import Record
 from metaheads.structures import Geometry
 
+VIEW_KINDS = ("keep", "fit")
 # Principal components of ImageNet's colours, in BGR on [0, 1] (Krizhevsky et al., 2012).
 _EIGENVALUES = np.array([0.2141788, 0.01817699, 0.00341571], np.float32)
 _EIGENVECTORS = np.array(
@@ -81,6 +82,38 @@ def fit(image_size: tuple[int, int], size: tuple[int, int]) -> Warp:
     """The image in a view of fixed size, its longer side as long as the view is wide."""
     height, width = image_size
     return Warp((width / 2, height / 2), float(max(height, width)), size)
+
+
+class TestView:
+    """How CenterNet's authors show an image to the network in tests.
+
+    Args:
+        kind: "keep" leaves its resolution and surrounds it with black up to the next multiples;
+            "fit" brings its longer side to the view's width.
+        size: (h, w) of the view, for "fit".
+        multiple: of which the view's sides are, for "keep"; a power of two.
+
+    Raises:
+        ValueError: another kind, or a multiple that is no power of two.
+    """
+
+    __test__ = False  # its name looks like a test to pytest
+
+    def __init__(
+        self, *, kind: str = "keep", size: tuple[int, int] = (512, 512), multiple: int = 32
+    ) -> None:
+        if kind not in VIEW_KINDS:
+            raise ValueError(f"the view's kind must be one of {VIEW_KINDS}, got {kind!r}")
+        if multiple < 1 or multiple & (multiple - 1):
+            raise ValueError(f"the view's multiple must be a power of two, got {multiple}")
+        self.kind, self.multiple = kind, multiple
+        self.size = size if kind == "fit" else None
+
+    def __call__(self, image: ndarray) -> tuple[ndarray, Geometry]:
+        """(H, W, 3) uint8 -> (h, w, 3) float32 on 0..255, and how it lies in the image."""
+        original = image.shape[0], image.shape[1]
+        warp = fit(original, self.size) if self.size else keep_resolution(original, self.multiple)
+        return warp.pixels(image).astype(np.float32), warp.geometry(original)
 
 
 class WarpTransform:

@@ -1,6 +1,6 @@
-"""Our backbones in Detectron2's registry: `MODEL.BACKBONE.NAME: DeformableResNet` or `Darknet53`.
+"""Our backbones in Detectron2's registry, under their own names (`MODEL.BACKBONE.NAME: DLA`).
 
-Their options are MODEL.DEFORMABLE_RESNET.* and MODEL.DARKNET.*; parameters keep the names that they
+Their options are in the nodes that `config.OPTION_NODES` names; parameters keep the names that they
 have in our classes.
 """
 
@@ -11,14 +11,21 @@ from typing import Any
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaheads import backbones
 from metaheads.hosts.detectron2.config import options_of
 
 
 class _Hosted:
-    """Names the features of one of our backbones by their strides: 8 is "c3", 16 "c4", ..."""
+    """Names the features of one of our backbones by their strides: 8 is "c3", 16 "c4", ...
+
+    Stacks of an hourglass, which have the same, are "c2", "c2_1", ...
+    """
+
+    @property
+    def size_divisibility(self) -> int:
+        return 32 if min(self.strides) < 8 else 0
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = super().forward(images)
@@ -30,26 +37,36 @@ class _Hosted:
         return dict(zip(self._names(), specs, strict=True))
 
     def _names(self) -> list[str]:
-        return [f"c{stride.bit_length() - 1}" for stride in self.strides]
+        names: list[str] = []
+        for stride in self.strides:
+            name = f"c{stride.bit_length() - 1}"
+            names.append(f"{name}_{len(names)}" if name in names else name)
+        return names
 
 
-@BACKBONE_REGISTRY.register()
-class DeformableResNet(_Hosted, backbones.DeformableResNet, Backbone):
+def _register(backbone_class: type[nn.Module]) -> type[nn.Module]:
+    """Under its own name."""
+
     @configurable
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        backbone_class.__init__(self, **options)
 
-    @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        return options_of(cfg, backbones.DeformableResNet)
+        return options_of(cfg, backbone_class)
+
+    members = {
+        "__init__": __init__,
+        "from_config": classmethod(from_config),
+        "__doc__": backbone_class.__doc__,
+        "__module__": __name__,
+    }
+    hosted = type(backbone_class.__name__, (_Hosted, backbone_class, Backbone), members)
+    BACKBONE_REGISTRY.register(hosted)
+    return hosted
 
 
-@BACKBONE_REGISTRY.register()
-class Darknet53(_Hosted, backbones.Darknet53, Backbone):
-    @configurable
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        return options_of(cfg, backbones.Darknet53)
+DLA = _register(backbones.DLA)
+Darknet53 = _register(backbones.Darknet53)
+DeconvResNet = _register(backbones.DeconvResNet)
+DeformableResNet = _register(backbones.DeformableResNet)
+Hourglass = _register(backbones.Hourglass)

@@ -11,22 +11,30 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 
-from metaheads.architectures.yolact import Yolact
-from metaheads.backbones.darknet import Darknet53
-from metaheads.backbones.resnet import DeformableResNet
+from metaheads.architectures import CenterNetPoints, Yolact
+from metaheads.backbones import DLA, Darknet53, DeconvResNet, DeformableResNet, Hourglass
 from metaheads.datasets.transforms import TrainTransform
+from metaheads.datasets.warps import TestView, WarpTransform
 from metaheads.hosts.detectron2.datasets import register_datasets
 from metaheads.options import check_options, option_defaults
 
 # Where the options of each of our classes stand in the config.
 OPTION_NODES: dict[str, Callable] = {
     "MODEL.YOLACT": Yolact,
+    "MODEL.CENTERNETPOINTS": CenterNetPoints,
     "MODEL.DARKNET": Darknet53,
     "MODEL.DEFORMABLE_RESNET": DeformableResNet,
+    "MODEL.DECONV_RESNET": DeconvResNet,
+    "MODEL.DLA": DLA,
+    "MODEL.HOURGLASS": Hourglass,
     "INPUT.TRANSFORM": TrainTransform,
+    "INPUT.WARP": WarpTransform,
+    "INPUT.TEST_VIEW": TestView,
 }
+# INPUT.MAPPER -> the transform of its training images.
+TRANSFORMS: dict[str, Callable] = {"metaheads": TrainTransform, "metaheads_warp": WarpTransform}
 # INPUT.FORMAT says it for the whole config.
-_STATED_ELSEWHERE = {"INPUT.TRANSFORM.COLOR_ORDER"}
+_STATED_ELSEWHERE = {"INPUT.TRANSFORM.COLOR_ORDER", "INPUT.WARP.COLOR_ORDER"}
 
 
 class MetaheadsConfig(CfgNode):
@@ -89,9 +97,13 @@ class MetaheadsConfig(CfgNode):
 def add_metaheads_config(cfg: CfgNode) -> None:
     """Adds our nodes and keys to `get_cfg()`'s result, in place; a second call changes nothing.
 
-    - MODEL.<ARCHITECTURE>, MODEL.<BACKBONE>, INPUT.TRANSFORM: our classes' options in upper case.
-    - INPUT.MAPPER: "metaheads" for our data mapper, "" for Detectron2's.
+    - MODEL.<ARCHITECTURE>, MODEL.<BACKBONE>, INPUT.TRANSFORM, INPUT.WARP, INPUT.TEST_VIEW: our
+      classes' options in upper case.
+    - INPUT.MAPPER: "metaheads" for our data mapper with INPUT.TRANSFORM, "metaheads_warp" with
+      INPUT.WARP; "" for Detectron2's.
     - INPUT.TEST_SIZE: (height, width) to which the model stretches images of another size; () off.
+    - INPUT.USE_TEST_VIEW: in tests the model sees what INPUT.TEST_VIEW says, instead.
+    - TEST.FLIP: predict from the image and its mirror, where the architecture can merge them.
     - DATASETS.REGISTER: ((name, COCO json, image folder), ...), relative to the folder that the
       environment variable METAHEADS_DATA names, or else to `data`.
     - SOLVER.REFERENCE_BATCH_SIZE: the batch that BASE_LR is meant for (--auto-scale-lr); 0 unknown.
@@ -107,6 +119,8 @@ def add_metaheads_config(cfg: CfgNode) -> None:
         _find(cfg, parent)[name] = _default_node(path, builder)
     cfg.INPUT.MAPPER = ""
     cfg.INPUT.TEST_SIZE = ()
+    cfg.INPUT.USE_TEST_VIEW = False
+    cfg.TEST.FLIP = False
     cfg.DATASETS.REGISTER = ()
     cfg.SOLVER.OPTIMIZER = "SGD"
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0

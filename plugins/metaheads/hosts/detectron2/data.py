@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
 from numpy import ndarray
 from pycocotools import mask as rle
 
-from metaheads.datasets.transforms import Record, TrainTransform
-from metaheads.hosts.detectron2.config import options_of
+from metaheads.datasets.transforms import Record
+from metaheads.hosts.detectron2.config import TRANSFORMS, options_of
 
 
 class MetaheadsMapper:
@@ -27,24 +28,33 @@ class MetaheadsMapper:
         is_train: augment, and add "instances".
         image_format: channel order of the images, "RGB" or "BGR".
         transform: of the training images.
+        use_masks: objects bring their masks; without one an object counts as a crowd.
     """
 
     @configurable
     def __init__(
-        self, is_train: bool, *, image_format: str, transform: TrainTransform | None
+        self,
+        is_train: bool,
+        *,
+        image_format: str,
+        transform: Callable[[Record], Record] | None,
+        use_masks: bool = True,
     ) -> None:
         self.is_train = is_train
         self.image_format = image_format
         self.transform = transform
+        self.use_masks = use_masks
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         color_order = cfg.INPUT.FORMAT.lower()
-        options = options_of(cfg, TrainTransform)
+        builder = TRANSFORMS[cfg.INPUT.MAPPER]
+        options = options_of(cfg, builder)
         return {
             "is_train": is_train,
             "image_format": cfg.INPUT.FORMAT,
-            "transform": TrainTransform(**options, color_order=color_order) if is_train else None,
+            "transform": builder(**options, color_order=color_order) if is_train else None,
+            "use_masks": cfg.MODEL.MASK_ON,
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +68,7 @@ class MetaheadsMapper:
         detection_utils.check_image_size(inputs, image)
         if self.transform is not None:
             annotations = copy.deepcopy(dataset_dict.get("annotations", []))
-            record = self.transform(to_record(image, annotations))
+            record = self.transform(to_record(image, annotations, use_masks=self.use_masks))
             image = record.image
             inputs["instances"] = record_to_instances(record)
         inputs["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
@@ -79,27 +89,30 @@ def read_image(file_name: str, image_format: str) -> ndarray:
         raise ValueError(f"image {file_name} is broken, replace or remove it: {error}") from error
 
 
-def to_record(image: ndarray, annotations: list[dict[str, Any]]) -> Record:
+def to_record(
+    image: ndarray, annotations: list[dict[str, Any]], *, use_masks: bool = True
+) -> Record:
     """An image and its annotations in Detectron2's format -> a record.
 
-    An object without any mask cannot train one: it counts as a crowd.
+    With `use_masks`, an object without any mask cannot train one: it counts as a crowd.
     """
     height, width = image.shape[:2]
     boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
-    masks = [_decode_mask(each.get("segmentation"), height, width) for each in annotations]
-    crowds = [
-        bool(each.get("iscrowd", 0)) or mask is None
-        for each, mask in zip(annotations, masks, strict=True)
-    ]
-    empty = np.zeros((height, width), bool)
+    crowds = np.array([bool(each.get("iscrowd", 0)) for each in annotations], bool)
+    masks = None
+    if use_masks:
+        found = [_decode_mask(each.get("segmentation"), height, width) for each in annotations]
+        crowds |= np.array([mask is None for mask in found], bool)
+        masks = np.zeros((len(found), height, width), bool)
+        for target, mask in zip(masks, found, strict=True):
+            if mask is not None:
+                target[:] = mask
     return Record(
         image=image,
         boxes=np.array(boxes, np.float32).reshape(-1, 4),
         labels=np.array([each["category_id"] for each in annotations], np.int64),
-        is_crowd=np.array(crowds, bool),
-        masks=np.array([empty if mask is None else mask for mask in masks], bool).reshape(
-            -1, height, width
-        ),
+        is_crowd=crowds,
+        masks=masks,
     )
 
 

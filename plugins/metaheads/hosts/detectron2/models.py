@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from metaheads import architectures
 from metaheads.datasets.transforms import resize_tensor
+from metaheads.datasets.warps import TestView
 from metaheads.hosts.detectron2.config import options_of, test_size
 from metaheads.losses import check_finite
 from metaheads.structures import Detections, Geometry, Targets
@@ -35,6 +36,8 @@ class HostedInstances(nn.Module):
             (INPUT.FORMAT).
         image_size: (height, width) to which images of another size are stretched, together with
             their ground truth; None leaves images as they come.
+        test_view: what the network sees of an image in tests, instead.
+        flip_test: predict from the image and its mirror, where the core can merge them.
     """
 
     core_class: type[nn.Module]
@@ -48,10 +51,13 @@ class HostedInstances(nn.Module):
         pixel_mean: tuple[float, ...],
         pixel_std: tuple[float, ...],
         image_size: tuple[int, int] | None = None,
+        test_view: TestView | None = None,
+        flip_test: bool = False,
     ) -> None:
         super().__init__()
         self.backbone, self.core = backbone, core
         self.image_size = None if image_size is None else tuple(image_size)
+        self.test_view, self.flip_test = test_view, flip_test
         shapes = backbone.output_shape()
         self.features = sorted(shapes, key=lambda name: shapes[name].stride)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
@@ -68,6 +74,10 @@ class HostedInstances(nn.Module):
             "pixel_mean": tuple(cfg.MODEL.PIXEL_MEAN),
             "pixel_std": tuple(cfg.MODEL.PIXEL_STD),
             "image_size": test_size(cfg),
+            "test_view": (
+                TestView(**options_of(cfg, TestView)) if cfg.INPUT.USE_TEST_VIEW else None
+            ),
+            "flip_test": cfg.TEST.FLIP,
         }
 
     @property
@@ -85,25 +95,29 @@ class HostedInstances(nn.Module):
         Raises:
             FloatingPointError: a loss is not finite.
         """
-        images = [self._network_image(each["image"]) for each in batched_inputs]
-        sizes = [tuple(image.shape[-2:]) for image in images]
-        batch = self._pad(images)
+        views = [self._network_image(each["image"]) for each in batched_inputs]
+        batch = self._pad([image for image, _ in views])
         batch_size = tuple(batch.shape[-2:])
-        outputs = self.raw_outputs(batch)
         if self.training:
+            outputs = self.raw_outputs(batch)
             targets = [
-                to_targets(each["instances"].to(self.device), size, batch_size)
-                for each, size in zip(batched_inputs, sizes, strict=True)
+                to_targets(each["instances"].to(self.device), geometry.input_size, batch_size)
+                for each, (_, geometry) in zip(batched_inputs, views, strict=True)
             ]
             losses = self.core.losses(outputs, targets)
             check_finite(losses, [_spell_image(each) for each in batched_inputs], targets)
             return losses
-        found = self.core.decode(outputs, [batch_size] * len(images))
+        if self.flip_test:
+            outputs = self.raw_outputs(torch.cat((batch, batch.flip(3))))
+            outputs = self.core.merge_flipped(outputs)
+        else:
+            outputs = self.raw_outputs(batch)
+        found = self.core.decode(outputs, [batch_size] * len(batch))
         results = []
-        for each, detections, size in zip(batched_inputs, found, sizes, strict=True):
-            given = tuple(each["image"].shape[-2:])
+        for each, detections, (_, geometry) in zip(batched_inputs, found, views, strict=True):
+            given = geometry.original_size
             original = (each.get("height", given[0]), each.get("width", given[1]))
-            detections = detections.finish(Geometry.from_resize(size, original))
+            detections = detections.finish(geometry.of_resized(original))
             results.append({"instances": to_instances(detections, original)})
         return results
 
@@ -112,11 +126,18 @@ class HostedInstances(nn.Module):
         features = self.backbone(images)
         return self.core([features[name] for name in self.features])
 
-    def _network_image(self, image: Tensor) -> Tensor:
-        image = image.to(self.device).float()
-        if self.image_size is not None:
-            image = resize_tensor(image, self.image_size)
-        return (image - self.pixel_mean) / self.pixel_std
+    def _network_image(self, image: Tensor) -> tuple[Tensor, Geometry]:
+        """(3, h, w) in 0..255 -> (3, H, W) normalised, and how it lies in the image."""
+        original = tuple(image.shape[-2:])
+        if self.test_view is not None and not self.training:
+            pixels, geometry = self.test_view(image.permute(1, 2, 0).contiguous().cpu().numpy())
+            image = torch.from_numpy(pixels).permute(2, 0, 1).to(self.device)
+        else:
+            image = image.to(self.device).float()
+            if self.image_size is not None:
+                image = resize_tensor(image, self.image_size)
+            geometry = Geometry.from_resize(tuple(image.shape[-2:]), original)
+        return (image - self.pixel_mean) / self.pixel_std, geometry
 
     def _pad(self, images: list[Tensor]) -> Tensor:
         """Images of different sizes -> (B, 3, H, W), zeros (the mean) on the right and below."""
@@ -130,6 +151,11 @@ class HostedInstances(nn.Module):
 @META_ARCH_REGISTRY.register()
 class Yolact(HostedInstances):
     core_class = architectures.Yolact
+
+
+@META_ARCH_REGISTRY.register()
+class CenterNetPoints(HostedInstances):
+    core_class = architectures.CenterNetPoints
 
 
 def to_targets(instances: Instances, size: tuple[int, int], batch_size: tuple[int, int]) -> Targets:

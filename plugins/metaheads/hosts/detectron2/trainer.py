@@ -26,6 +26,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 
 from metaheads.hosts.detectron2.checkpoint import Checkpointer
+from metaheads.hosts.detectron2.config import TRANSFORMS
 from metaheads.hosts.detectron2.data import MetaheadsMapper
 from metaheads.hosts.detectron2.evaluation import InstanceEvaluator
 
@@ -83,9 +84,9 @@ class Trainer(DefaultTrainer):
         super().train()
 
     def stop_early(self, patience: int) -> None:
-        """Ends the training after so many evaluations without a better mask AP."""
+        """Ends the training after so many evaluations without a better AP."""
         (period,) = (hook._period for hook in self._hooks if isinstance(hook, hooks.EvalHook))
-        self.register_hooks([StopEarly(patience, period)])
+        self.register_hooks([StopEarly(patience, period, best_metric(self.cfg))])
 
     def add_writer(self, writer: EventWriter) -> None:
         """One more place where scalars are logged; for the first process only."""
@@ -135,7 +136,8 @@ class Trainer(DefaultTrainer):
                 hook.max_to_keep = self.cfg.SOLVER.KEEP_CHECKPOINTS or None
         if comm.is_main_process() and self.cfg.TEST.EVAL_PERIOD > 0:
             names = self.cfg.DATASETS.TEST
-            metric = BEST_METRIC if len(names) == 1 else f"{names[0]}/{BEST_METRIC}"
+            metric = best_metric(self.cfg)
+            metric = metric if len(names) == 1 else f"{names[0]}/{metric}"
             # After EvalHook, before the writers.
             found.insert(-1, KeepBest(self.checkpointer, metric))
         return found
@@ -207,6 +209,14 @@ class Trainer(DefaultTrainer):
         return InstanceEvaluator(dataset_name, tasks, output_dir=folder)
 
 
+def best_metric(cfg: Any) -> str:
+    """By which the best checkpoint is chosen: that of the finest task that the model solves."""
+    model = getattr(cfg, "MODEL", None)
+    if model is None or model.MASK_ON:
+        return BEST_METRIC
+    return "keypoints/AP" if model.KEYPOINT_ON else "bbox/AP"
+
+
 def distribute(model: torch.nn.Module, **options: Any) -> torch.nn.Module:
     """Detectron2's create_ddp_model, which gives a GPU also to a model on the CPU."""
     on_gpu = next(model.parameters()).is_cuda
@@ -274,10 +284,11 @@ class StopEarly(HookBase):
     Args:
         patience: so many evaluations may be no better than the best.
         period: iterations between evaluations.
+        metric: the end of its name in the log.
     """
 
-    def __init__(self, patience: int, period: int) -> None:
-        self._patience, self._period, self._waited = patience, period, 0
+    def __init__(self, patience: int, period: int, metric: str) -> None:
+        self._patience, self._period, self._metric, self._waited = patience, period, metric, 0
         self._best, self._seen = -math.inf, -1
 
     def after_step(self) -> None:
@@ -285,7 +296,7 @@ class StopEarly(HookBase):
             return
         # Only the first process has metrics; its decision is everybody's.
         for name, (value, iteration) in self.trainer.storage.latest().items():
-            if name.endswith(BEST_METRIC) and iteration > self._seen:
+            if name.endswith(self._metric) and iteration > self._seen:
                 self._seen = iteration
                 self._waited = 0 if value > self._best else self._waited + 1
                 self._best = max(self._best, value)
@@ -295,11 +306,12 @@ class StopEarly(HookBase):
 
 def _build_mapper(cfg: CfgNode, is_train: bool) -> MetaheadsMapper | None:
     """The mapper that INPUT.MAPPER names; None lets Detectron2 build its own."""
-    if cfg.INPUT.MAPPER == "metaheads":
-        return MetaheadsMapper(cfg, is_train)
-    if cfg.INPUT.MAPPER:
-        raise ValueError(f'INPUT.MAPPER must be "metaheads" or "", got {cfg.INPUT.MAPPER!r}')
-    return None
+    if not cfg.INPUT.MAPPER:
+        return None
+    if cfg.INPUT.MAPPER not in TRANSFORMS:
+        names = ", ".join(map(repr, [*TRANSFORMS, ""]))
+        raise ValueError(f"INPUT.MAPPER must be one of {names}, got {cfg.INPUT.MAPPER!r}")
+    return MetaheadsMapper(cfg, is_train)
 
 
 def _clip_whole_model(optimizer: torch.optim.Optimizer, clip: CfgNode) -> torch.optim.Optimizer:

@@ -8,8 +8,14 @@ from metaheads.hosts.mmdet.checkpoints import (
     PlainCheckpoints,
     TrainLoop,
 )
-from metaheads.hosts.mmdet.data import FixedResize, TrainTransform
-from metaheads.hosts.mmdet.models import HostedInstances, Yolact
+from metaheads.hosts.mmdet.data import (
+    FixedResize,
+    PackInputs,
+    TestView,
+    TrainTransform,
+    WarpTransform,
+)
+from metaheads.hosts.mmdet.models import CenterNetPoints, HostedInstances, Yolact
 
 __all__ = [
     "HOOKS",
@@ -18,10 +24,14 @@ __all__ = [
     "TRANSFORMS",
     "AtomicLocalBackend",
     "BroadcastBuffers",
+    "CenterNetPoints",
     "FixedResize",
     "HostedInstances",
+    "PackInputs",
     "PlainCheckpoints",
+    "TestView",
     "TrainLoop",
     "TrainTransform",
+    "WarpTransform",
     "Yolact",
 ]

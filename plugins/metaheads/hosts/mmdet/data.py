@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmdet.datasets.transforms import PackDetInputs
 from mmdet.structures.bbox import HorizontalBoxes, get_box_tensor
 from mmdet.structures.mask import BitmapMasks
 
-from metaheads.datasets import transforms
+from metaheads.datasets import transforms, warps
 from metaheads.hosts.mmdet.registry import TRANSFORMS
 from metaheads.options import check_options
+
+META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "to_original")
 
 
 @TRANSFORMS.register_module()
@@ -31,16 +34,42 @@ class FixedResize(BaseTransform):
 
 
 @TRANSFORMS.register_module()
-class TrainTransform(BaseTransform):
-    """The host-free training transform; options as in
-    `metaheads.datasets.transforms.TrainTransform`.
+class TestView(BaseTransform):
+    """The host-free view of an image in tests; options as in `metaheads.datasets.warps.TestView`.
+
+    Stands before metaheads.PackInputs, which tells the model how the view lies in the image.
+    """
+
+    def __init__(self, **options) -> None:
+        self._view = warps.TestView(**check_options(warps.TestView, options))
+        self.size = self._view.size
+
+    def transform(self, results: dict) -> dict:
+        results["img"], geometry = self._view(results["img"])
+        results["img_shape"] = geometry.input_size
+        results["to_original"] = geometry.to_original
+        return results
+
+
+@TRANSFORMS.register_module()
+class PackInputs(PackDetInputs):
+    """MMDetection's, with the geometry of `TestView` and with keypoints."""
+
+    def __init__(self, meta_keys: tuple[str, ...] = META_KEYS) -> None:
+        super().__init__(meta_keys=meta_keys)
+
+
+class _RecordTransform(BaseTransform):
+    """A host-free training transform in a pipeline.
 
     Stands after LoadImageFromFile and LoadAnnotations and before PackDetInputs.
     """
 
+    transform_class: type
+
     def __init__(self, **options) -> None:
-        checked = check_options(transforms.TrainTransform, options)
-        self._transform = transforms.TrainTransform(**checked)
+        checked = check_options(self.transform_class, options)
+        self._transform = self.transform_class(**checked)
 
     def transform(self, results: dict) -> dict:
         record = self._transform(to_record(results))
@@ -50,9 +79,24 @@ class TrainTransform(BaseTransform):
         results["gt_bboxes"] = HorizontalBoxes(record.boxes.astype(np.float32).reshape(-1, 4))
         results["gt_bboxes_labels"] = record.labels
         results["gt_ignore_flags"] = record.is_crowd
+        results.pop("gt_masks", None)
         if record.masks is not None:
             results["gt_masks"] = BitmapMasks(record.masks.astype(np.uint8), *size)
         return results
+
+
+@TRANSFORMS.register_module()
+class TrainTransform(_RecordTransform):
+    """Options as in `metaheads.datasets.transforms.TrainTransform`."""
+
+    transform_class = transforms.TrainTransform
+
+
+@TRANSFORMS.register_module()
+class WarpTransform(_RecordTransform):
+    """Options as in `metaheads.datasets.warps.WarpTransform`."""
+
+    transform_class = warps.WarpTransform
 
 
 def to_record(results: dict) -> transforms.Record:

@@ -15,9 +15,12 @@ from mmengine.config import Config
 from metaheads import weights
 from metaheads.api import InputFormat, core_probes, necks
 from metaheads.hosts.mmdet.config import class_names, load_config
+from metaheads.hosts.mmdet.data import FixedResize, TestView
 from metaheads.hosts.mmdet.registry import MODELS
 from metaheads.profiling import Probe
 from metaheads.structures import Detections
+
+_SIZED = (FixedResize, TestView)  # what gives images the network's size
 
 
 class HostedModel:
@@ -30,10 +33,11 @@ class HostedModel:
         pipeline = [
             step for step in copy.deepcopy(dataset.pipeline) if "Annotations" not in step.type
         ]
-        sizes = (step.size for step in pipeline if step.type == "metaheads.FixedResize")
-        self.input_format = _input_format(module.data_preprocessor, next(sizes, None))
         pipeline[0].type = "mmdet.LoadImageFromNDArray"
         self._pipeline = Compose(pipeline)
+        ours = (step for step in self._pipeline.transforms if isinstance(step, _SIZED))
+        size = next((step.size for step in ours), None)
+        self.input_format = _input_format(module.data_preprocessor, size)
 
     def detect(self, images: list[np.ndarray]) -> list[Detections]:
         """(H, W, 3) uint8 RGB each -> finished detections."""

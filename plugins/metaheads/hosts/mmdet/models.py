@@ -30,6 +30,8 @@ class HostedInstances(BaseDetector):
     Args:
         backbone, neck, data_preprocessor, init_cfg: as in any MMDetection detector.
         core: `in_channels` and `strides` of the features, and options of `core_class`.
+        test_cfg: dict(flip=True) predicts from the image and its mirror, where the architecture
+            can merge them.
 
     Raises:
         KeyError, TypeError: an option that the architecture does not know, or of another type.
@@ -44,8 +46,10 @@ class HostedInstances(BaseDetector):
         neck: dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        test_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.flip_test = check_options(_test_options, dict(test_cfg or {}), "test_cfg.").get("flip")
         self.backbone = MODELS.build(backbone)
         if neck is not None:
             self.neck = MODELS.build(neck)
@@ -78,7 +82,11 @@ class HostedInstances(BaseDetector):
         """Adds `pred_instances` to the samples, in the original image (with `rescale`) or the
         input."""
         size = tuple(batch_inputs.shape[-2:])
-        outputs = self.raw_outputs(batch_inputs)
+        if self.flip_test:
+            mirrored = torch.cat((batch_inputs, batch_inputs.flip(3)))
+            outputs = self.core.merge_flipped(self.raw_outputs(mirrored))
+        else:
+            outputs = self.raw_outputs(batch_inputs)
         found = self.core.decode(outputs, [size] * len(batch_inputs))
         results = [
             to_instance_data(each.finish(to_geometry(sample, rescale)))
@@ -128,8 +136,13 @@ def _pad_masks(masks: Tensor, image_size: tuple[int, int]) -> Tensor:
 
 
 def to_geometry(sample, rescale: bool) -> Geometry:
-    """How the (resized) network input lies in the original image of a data sample."""
+    """How the network input lies in the original image of a data sample.
+
+    Stretched, unless `TestView` says another way.
+    """
     input_size = tuple(sample.img_shape[:2])
+    if rescale and "to_original" in sample.metainfo:
+        return Geometry(input_size, tuple(sample.ori_shape[:2]), sample.to_original)
     return Geometry.from_resize(input_size, tuple(sample.ori_shape[:2]) if rescale else input_size)
 
 
@@ -145,9 +158,18 @@ def to_instance_data(detections: Detections) -> InstanceData:
     return InstanceData(**{name: value for name, value in fields.items() if value is not None})
 
 
+def _test_options(*, flip: bool = False) -> None:
+    """What `test_cfg` may say."""
+
+
 @MODELS.register_module()
 class Yolact(HostedInstances):
     core_class = architectures.Yolact
+
+
+@MODELS.register_module()
+class CenterNetPoints(HostedInstances):
+    core_class = architectures.CenterNetPoints
 
 
 @MODELS.register_module()
@@ -165,15 +187,21 @@ class _HostedBackbone(nn.Module):
             initialize(self, self.init_cfg)
 
 
-@MODELS.register_module()
-class DeformableResNet(backbones.DeformableResNet, _HostedBackbone):
+def _register_backbone(backbone_class: type[nn.Module]) -> type[nn.Module]:
+    """Under its own name; options are checked, `init_cfg` loads pretrained weights."""
+
     def __init__(self, init_cfg: dict | None = None, **options) -> None:
-        super().__init__(**check_options(backbones.DeformableResNet, options, where="backbone."))
+        checked = check_options(backbone_class, options, where="backbone.")
+        backbone_class.__init__(self, **checked)
         self.init_cfg = init_cfg
 
+    members = {"__init__": __init__, "__doc__": backbone_class.__doc__, "__module__": __name__}
+    hosted = type(backbone_class.__name__, (backbone_class, _HostedBackbone), members)
+    return MODELS.register_module(module=hosted)
 
-@MODELS.register_module()
-class Darknet53(backbones.Darknet53, _HostedBackbone):
-    def __init__(self, init_cfg: dict | None = None, **options) -> None:
-        super().__init__(**check_options(backbones.Darknet53, options, where="backbone."))
-        self.init_cfg = init_cfg
+
+DLA = _register_backbone(backbones.DLA)
+Darknet53 = _register_backbone(backbones.Darknet53)
+DeconvResNet = _register_backbone(backbones.DeconvResNet)
+DeformableResNet = _register_backbone(backbones.DeformableResNet)
+Hourglass = _register_backbone(backbones.Hourglass)
