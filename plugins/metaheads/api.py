@@ -78,10 +78,14 @@ class Model:
         class_names: name of every label.
         input_format: size and normalisation of the network's input.
         bfloat16: predicts with autocast to bfloat16.
+        is_optimised: batch norms are folded.
     """
 
-    def __init__(self, hosted: HostedModel, *, bfloat16: bool = False) -> None:
+    def __init__(
+        self, hosted: HostedModel, *, bfloat16: bool = False, is_optimised: bool = False
+    ) -> None:
         self._hosted = hosted
+        self.is_optimised = is_optimised
         self.bfloat16 = bfloat16
         self.module = hosted.module
         self.class_names = hosted.class_names
@@ -103,6 +107,9 @@ class Model:
     @torch.no_grad()
     def predict_batch(self, images: list[np.ndarray], threshold: float = 0.0) -> list[Detections]:
         """As `predict`, for several (H, W, 3) uint8 RGB arrays in one pass of the network."""
+        images = [as_rgb(each) for each in images]
+        if not images:
+            return []
         with self._precision():
             found = [each.to("cpu") for each in self._hosted.detect(images)]
         return [each[each.scores > threshold] for each in found]
@@ -114,7 +121,13 @@ class Model:
 
     def checkpoint(self) -> dict[str, Any]:
         """The weights as the host's own loaders expect them in a file, without a training's
-        state."""
+        state.
+
+        Raises:
+            ValueError: an optimised model has others than its config describes.
+        """
+        if self.is_optimised:
+            raise ValueError("the weights of an optimised model fit no config: load it plainly")
         return self._hosted.checkpoint()
 
     @torch.no_grad()
@@ -165,10 +178,11 @@ def load(
     inference = importlib.import_module(f"metaheads.hosts.{host}.inference")
     hosted = inference.build(path, checkpoint, device, trust_checkpoint)
     if optimise:
-        optimisation.optimise(hosted.module)
+        grey = np.full((64, 64, 3), 128, np.uint8)
+        optimisation.optimise(hosted.module, lambda: hosted.detect([grey]))
     if compile:
         optimisation.compile_parts(hosted.module)
-    return Model(hosted, bfloat16=bfloat16)
+    return Model(hosted, bfloat16=bfloat16, is_optimised=optimise)
 
 
 def check_device(device: str) -> None:

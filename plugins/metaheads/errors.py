@@ -18,9 +18,10 @@ class UserError(ValueError):
 def tells_user(error: BaseException) -> bool:
     """Whether one of our modules raised the error to tell the user something.
 
-    An error that Python itself raises in our code is a fault of ours, whatever its type.
+    An error that Python itself raises in our code is a fault of ours, whatever its type; but the
+    system's own about a file (no space, no permission) are for the user.
     """
-    if isinstance(error, UserError):
+    if isinstance(error, UserError) or (isinstance(error, OSError) and error.filename):
         return True
     if isinstance(error, AssertionError | NotImplementedError):
         return False

@@ -49,7 +49,7 @@ class DetectingNetwork(RawNetwork):
 def write_network(
     network: RawNetwork, images: Tensor, out: Path, *, is_dynamic: bool = True
 ) -> Program:
-    """Writes a network as `out` (.onnx or .pt2); what is there stays until all is written.
+    """Writes a network as `out` (.onnx or .pt2).
 
     Args:
         network: in evaluation mode.
@@ -61,21 +61,20 @@ def write_network(
         What runs the written file.
 
     Raises:
-        ValueError: a package is missing for ONNX, or torch is too old for it.
+        ValueError: another suffix, a package is missing for ONNX, or torch is too old for it.
     """
+    if out.suffix not in SUFFIXES:
+        raise ValueError(f"{out}: the name must end in {' or '.join(SUFFIXES)}")
     # An example of two: a batch of one would be taken for a constant.
     example = torch.cat([images, images]) if is_dynamic else images
     shapes = ({0: torch.export.Dim("batch", min=1, max=1024)},) if is_dynamic else None
-    unfinished = out.with_name(f".{out.stem}.tmp{out.suffix}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' remarks about their own future
         if out.suffix == ".pt2":
-            torch.export.save(
-                torch.export.export(network, (example,), dynamic_shapes=shapes), unfinished
-            )
-            unfinished.replace(out)
+            exported = torch.export.export(network, (example,), dynamic_shapes=shapes)
+            torch.export.save(exported, out)
             return torch.export.load(out).module()
-        return _write_onnx(network, example, shapes, network.names(images), unfinished, out)
+        return _write_onnx(network, example, shapes, network.names(images), out)
 
 
 def _write_onnx(
@@ -83,7 +82,6 @@ def _write_onnx(
     example: Tensor,
     shapes: tuple | None,
     names: list[str],
-    unfinished: Path,
     out: Path,
 ) -> Program:
     try:
@@ -107,8 +105,7 @@ def _write_onnx(
         verbose=False,
     )
     assert program is not None
-    program.save(unfinished, external_data=False)
-    unfinished.replace(out)
+    program.save(out, external_data=False)
     session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
 
     def run_onnx(batch: Tensor) -> list[Tensor]:
@@ -165,11 +162,13 @@ class DetectionReport:
     Attributes:
         count: detections of the model, all compared.
         unmatched: detections of either that the other has not.
+        absent: fields that only one of the two has.
         differences: of the matched ones, by field; boxes as a part of the longer side of the input.
     """
 
     count: int
     unmatched: int
+    absent: set[str]
     differences: dict[str, Difference]
 
 
@@ -182,7 +181,7 @@ def compare_detections(
     The order of detections whose scores are nearly equal does not count: each is compared with the
     nearest box of its class.
     """
-    report = DetectionReport(0, 0, {})
+    report = DetectionReport(0, 0, set(), {})
     for images in inputs:
         module, size = network.module, tuple(images.shape[-2:])
         expected = module.core.decode(module.raw_outputs(images), [size] * len(images))  # type: ignore[operator, union-attr]
@@ -203,7 +202,9 @@ def _compare_image(report: DetectionReport, ours: Detections, found: Detections,
     ours, found = ours[rows], found[columns]
     for name in ("boxes", "scores", "masks", "mask_scores", "keypoints"):
         a, b = getattr(ours, name), getattr(found, name)
-        if a is not None and b is not None:
+        if (a is None) != (b is None):
+            report.absent.add(name)
+        elif a is not None and b is not None:
             scale = side if name in ("boxes", "keypoints") else 1
             report.differences.setdefault(name, Difference()).add(a / scale, b / scale)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".gif"}
@@ -96,10 +97,11 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no image {path}")
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise ValueError(f"{path} is not an image, or it is broken: replace it")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    try:  # Pillow refuses files that are cut off; OpenCV fills what is missing with grey
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is not an image, or it is broken ({error}): replace it") from None
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -143,6 +145,8 @@ class VideoSource(Source):
             raise ValueError(f"{name}: write camera: and the number of the camera, as in camera:0")
         self.path = Path(name) if self._camera is None else None
         capture = self._open()
+        if self._camera is not None and not capture.isOpened():
+            raise ValueError(f"{name} cannot be opened: is another program using it?")
         self.rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
         length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.length = length if self._camera is None and length > 0 else None
@@ -150,30 +154,43 @@ class VideoSource(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         capture = self._open()
-        index = 0
+        if not capture.isOpened():
+            yield Frame(
+                0, None, f"{self.name} cannot be opened: it is broken, or no video; copy it again"
+            )
+            return
+        index, broken = 0, 0
         try:
+            # A broken frame may lie in the middle: whoever knows the length reads on.
             while True:
                 is_there, pixels = capture.read()
-                if not is_there:
+                if is_there and broken:  # one failed read may stand for several frames
+                    now = round(capture.get(cv2.CAP_PROP_POS_MSEC) * self.rate / 1000)
+                    if self.length and index < now < self.length:
+                        broken, index = broken + now - index, now
+                is_over = not is_there and (self.length is None or index >= self.length)
+                if broken and (is_there or is_over):
+                    yield Frame(index - broken, None, self._fault(index - broken, index - 1))
+                    broken = 0
+                if is_over:
                     break
-                yield Frame(index, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+                if is_there:
+                    yield Frame(index, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+                else:
+                    broken += 1
                 index += 1
         finally:
             capture.release()
-        if self.length and index < self.length:
-            yield Frame(
-                index,
-                None,
-                f"{self.name}: frame {index} of {self.length} (from 0) cannot be decoded: the "
-                "video is cut off or damaged; copy it again",
-            )
+
+    def _fault(self, first: int, last: int) -> str:
+        which = f"frame {first}" if first == last else f"frames {first} to {last}"
+        return (
+            f"{self.name}: {which} of {self.length} (from 0) cannot be decoded: the video is cut "
+            "off or damaged; copy it again"
+        )
 
     def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(self.name if self._camera is None else int(self._camera))
-        if not capture.isOpened():
-            remedy = "is another program using it?" if self._camera else "it is broken, or no video"
-            raise ValueError(f"{self.name} cannot be opened: {remedy}")
-        return capture
+        return cv2.VideoCapture(self.name if self._camera is None else int(self._camera))
 
 
 class VideoWriter:

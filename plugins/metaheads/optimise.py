@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
-def fold_batch_norms(module: nn.Module) -> int:
+def fold_batch_norms(module: nn.Module, run: Callable[[], Any]) -> int:
     """Puts the batch norms of a network in evaluation mode into the convolutions before them.
 
-    A batch norm belongs to the convolution that is registered just before it in the same parent, as
-    in all ResNets, or that holds it as `norm` (Detectron2). Others stay, and so do those of a
-    convolution that several places share, each with a norm of its own.
+    A run of the network shows which batch norm gets just what a convolution gives; a convolution of
+    Detectron2 holds its own as `norm`. Others stay, and so do those of a convolution that several
+    places share, each with a norm of its own.
+
+    Args:
+        module: the network.
+        run: predicts with it once.
 
     Returns:
         How many were folded.
     """
     uses = Counter(id(each) for _, each in module.named_modules(remove_duplicate=False))
+    places = _places(module)
     count = 0
     for parent in [*module.modules()]:
         norm = getattr(parent, "norm", None)
@@ -28,21 +34,58 @@ def fold_batch_norms(module: nn.Module) -> int:
             _fold(parent, norm)
             parent.norm = None  # type: ignore[assignment]
             count += 1
-        before: nn.Module | None = None
-        for name, child in parent.named_children():
-            is_own = isinstance(before, nn.Conv2d) and uses[id(before)] == 1
-            if is_own and _is_foldable(before, child):
-                _fold(before, child)
-                setattr(parent, name, nn.Identity())
-                count += 1
-            before = child
+    for conv, norm in _followers(module, run):
+        if uses[id(conv)] == uses[id(norm)] == 1 and _is_foldable(conv, norm):
+            _fold(conv, norm)
+            parent, name = places[id(norm)]
+            setattr(parent, name, nn.Identity())
+            count += 1
     return count
 
 
-def optimise(module: nn.Module) -> nn.Module:
+def optimise(module: nn.Module, run: Callable[[], Any]) -> nn.Module:
     """Folds batch norms and lays the weights out channels last; results agree to about 1e-4."""
-    fold_batch_norms(module.eval())
+    fold_batch_norms(module.eval(), run)
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _places(module: nn.Module) -> dict[int, tuple[nn.Module, str]]:
+    """Where each module is registered: id -> (parent, name)."""
+    return {
+        id(child): (parent, name)
+        for parent in module.modules()
+        for name, child in parent.named_children()
+    }
+
+
+@torch.no_grad()
+def _followers(module: nn.Module, run: Callable[[], Any]) -> list[tuple[Any, Any]]:
+    """(convolution, norm) where the norm's input is the convolution's output, unchanged."""
+    given: dict[int, tuple[nn.Module, Tensor, int]] = {}
+    calls: Counter[int] = Counter()
+    pairs: list[tuple[Any, Any]] = []
+
+    def after(part: nn.Module, _: Any, output: Tensor) -> None:
+        calls[id(part)] += 1
+        given[id(output)] = (part, output, output._version)  # holds it: no id comes twice
+
+    def before(part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        conv, output, version = given.get(id(inputs[0]), (None, inputs[0], -1))
+        if conv is not None and output._version == version:
+            pairs.append((conv, part))
+
+    handles = []
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            handles.append(part.register_forward_hook(after))
+        elif _has_statistics(part):
+            handles.append(part.register_forward_pre_hook(before))
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [(conv, norm) for conv, norm in pairs if calls[id(conv)] == 1]
 
 
 def compile_parts(module: nn.Module) -> None:
@@ -53,10 +96,13 @@ def compile_parts(module: nn.Module) -> None:
             part.forward = torch.compile(part.forward)
 
 
+def _has_statistics(part: Any) -> bool:
+    is_norm = isinstance(part, nn.BatchNorm2d) or type(part).__name__ == "FrozenBatchNorm2d"
+    return is_norm and getattr(part, "running_mean", None) is not None
+
+
 def _is_foldable(conv: Any, norm: Any) -> bool:
-    has_statistics = getattr(norm, "running_mean", None) is not None
-    is_norm = isinstance(norm, nn.BatchNorm2d) or type(norm).__name__ == "FrozenBatchNorm2d"
-    return is_norm and has_statistics and norm.running_mean.numel() == conv.out_channels
+    return _has_statistics(norm) and norm.running_mean.numel() == conv.out_channels
 
 
 @torch.no_grad()

@@ -47,7 +47,7 @@ def test_a_whole_data_set(data, tmp_path, capsys):
     assert main(["check-dataset", *flags(data), *words]) == 0
     printed = capsys.readouterr().out
     assert "6 images" in printed and "3 images" in printed and "no faults" in printed
-    assert cv2.imread(str(overlay)).shape[0] > 700, "two rows"
+    assert cv2.imread(str(overlay)).shape[0] > 500, "two rows"
     content = json.loads(report.read_text())
     assert content["faults"] == [] and content["data"][0]["num_verified"] == 6
     assert sum(content["data"][0]["class_counts"].values()) == content["data"][0]["num_objects"]
@@ -154,14 +154,41 @@ def test_panoptic(data, capsys, plant, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--overlay", "nowhere/x.png"], "no folder nowhere"),
+        (["--overlay", "nowhere/x.png"], "nowhere; make it first"),
         (["--overlay", "samples"], "must end as an image"),
-        (["--json", "nowhere/x.json"], "no folder nowhere"),
+        (["--json", "nowhere/x.json"], "nowhere; make it first"),
     ],
 )
 def test_outputs_are_possible(data, capsys, words, message):
     assert main(["check-dataset", *flags(data), *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("plant", "message"),
+    [
+        (lambda d: d["annotations"][0]["bbox"].__setitem__(2, 0), "boxes without area: annotation"),
+        (
+            lambda d: d["annotations"][0]["bbox"].__setitem__(0, 9999),
+            "boxes outside of their image",
+        ),
+        (lambda d: d["annotations"][0]["bbox"].pop(), "bbox is not four finite numbers"),
+        (lambda d: d["annotations"][0].update(segmentation=[[1, 2, 3]]), "odd number of coord"),
+        (lambda d: d["annotations"].append(dict(d["annotations"][0])), "ids used more than once"),
+        (lambda d: d["images"].pop(0), 'image_id is not in "images"'),
+        (lambda d: d["images"][0].update(width=999), "images of another size"),
+        (lambda d: d["images"][0].update(file_name="nowhere.png"), "images that are not in"),
+        (
+            lambda d: d["images"][0].update(file_name=d["images"][1]["file_name"]),
+            "files of more than one image",
+        ),
+    ],
+)
+def test_planted_faults(data, capsys, plant, message):
+    change(data / "annotations/instances_train.json", plant)
+    assert main(["check-dataset", *flags(data)]) == 1
+    printed = capsys.readouterr().out
+    assert f"{message}" in printed and "1 data sets with faults" in printed
 
 
 def test_nothing_to_check(capsys):

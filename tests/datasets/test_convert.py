@@ -217,3 +217,25 @@ def test_yolo_names_the_line(tmp_path, image, capsys, line):
     command = ["convert-dataset", "--from", "yolo", str(tmp_path), "--classes", "a"]
     assert main([*command, "--out", str(tmp_path / "out/x.json")]) == 2
     assert "a.txt, line 2" in capsys.readouterr().err
+
+
+def test_labelme_names_an_image_of_another_size(tmp_path, image, capsys):
+    labelme(tmp_path, [{"label": "cat", "points": SQUARE}])
+    cv2.imwrite(str(image), np.zeros((30, 40, 3), np.uint8))
+    command = ["convert-dataset", "--from", "labelme", str(tmp_path), "--out"]
+    assert main([*command, str(tmp_path / "out.json")]) == 2
+    assert "for an image of (60, 80)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["0 50 50 20 20", "0 nan 0.5 0.1 0.1"])
+def test_yolo_in_pixels_is_refused(tmp_path, image, capsys, line):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(image, tmp_path / "images/a.png")
+    (tmp_path / "labels/a.txt").write_text(line)
+    command = ["convert-dataset", "--from", "yolo", str(tmp_path), "--classes", "cell", "--out"]
+    assert main([*command, str(tmp_path / "out.json")]) == 2
+    assert "a.txt, line 1" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "labels")
+    assert main([*command, str(tmp_path / "out.json")]) == 2
+    assert "no folder" in capsys.readouterr().err

@@ -125,7 +125,7 @@ def test_errors_of_several_processes_are_one_line(host, tmp_path, capfd):
     words = ["--num-gpus", "2", "--checkpoint", str(tmp_path / "other.pth")]
     assert train(host, tmp_path / "work", *words) == 2
     printed = capfd.readouterr().err
-    assert "metaheads train: the checkpoint is of another architecture" in printed
+    assert "other.pth: the checkpoint is of another architecture" in printed
     assert "Traceback" not in printed
 
 

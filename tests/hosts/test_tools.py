@@ -1,9 +1,12 @@
 """Every tool serves an architecture that it has never heard of, in both hosts."""
 
+import dataclasses
 import importlib.machinery
 import json
+import os
 import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 from unittest import mock
@@ -16,9 +19,11 @@ from tests.hosts.toy import write_configs
 from tests.test_media import write_video
 
 from metaheads import load
+from metaheads.api import Model
 from metaheads.cli import main
 from metaheads.commands.benchmark import split_speeds
 from metaheads.media import VideoSource
+from metaheads.structures import FixedDetections
 from metaheads.weights import Coverage, Importer, register_importer
 
 MASK_RCNN = "mask_rcnn/mask_rcnn_r18_shapes"
@@ -116,12 +121,17 @@ def test_import_weights_of_parts_and_of_other_classes(configs, authors_file, tmp
     torch.save(state, file)
     flags = ["--config-file", str(configs[HOSTS[0]]), "--out", str(out)]
     assert main(["import-weights", str(file), *flags, "--reinitialise-classes"]) == 0
-    fresh = ["core.layer.weight", "core.layer.bias"]
+    fresh = ["core.layer.bias", "core.layer.weight"]
     assert json.loads(out.with_suffix(".card.json").read_text())["fresh"] == fresh
     del state["theirs.core.layer.bias"], state["theirs.core.layer.weight"]
     torch.save(state, file)
     assert main(["import-weights", str(file), *flags, "--allow-partial"]) == 0
     assert json.loads(out.with_suffix(".card.json").read_text())["fresh"] == fresh
+    again = tmp_path / "again.pth"
+    words = [str(out), "--config-file", str(configs[HOSTS[0]]), "--out", str(again)]
+    assert main(["import-weights", *words]) == 0
+    card = json.loads(again.with_suffix(".card.json").read_text())
+    assert (card["licence"], card["fresh"]) == ("MIT", fresh), "where it came from is kept"
     names = load(configs[HOSTS[0]]).module.state_dict()
     (name,) = (each for each in names if re.fullmatch(r"backbone\.(stem\.)?conv1\.weight", each))
     conv1 = load(configs[HOSTS[0]], out).module.state_dict()[name].cpu()
@@ -227,10 +237,44 @@ def test_demo_refuses(configs, weights_of, shapes_data, tmp_path, capsys, monkey
     for flags, message in (
         (["--classes", "bal", "--", image], "no class 'bal'; did you mean ball?"),
         (["--show", image], "no screen"),
+        (["--threshold", "7", image], "between 0 and 1"),
         ([image, "nowhere.mp4"], "no image, video or folder nowhere.mp4"),
     ):
         assert main([*command, *flags]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_demo_does_not_overwrite_its_inputs(configs, weights_of, shapes_data, tmp_path, capsys):
+    image = shutil.copy(next((shapes_data / "shapes/val").glob("*.png")), tmp_path)
+    content = Path(image).read_bytes()
+    command = ["demo", "--config-file", str(configs[HOSTS[0]]), "--output", str(tmp_path)]
+    assert main([*command, "--checkpoint", str(weights_of[HOSTS[0]]), str(tmp_path)]) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert Path(image).read_bytes() == content
+    (tmp_path / "file").touch()
+    command[-1] = str(tmp_path / "file")
+    assert main([*command, "--checkpoint", str(weights_of[HOSTS[0]]), image]) == 2
+    assert "is a file, not a folder" in capsys.readouterr().err
+
+
+def test_a_terminated_demo_leaves_whole_results(configs, weights_of, tmp_path, monkeypatch):
+    write_video(tmp_path / "clip.avi", 9)
+    predicted = []
+
+    def predict(model, image, threshold):
+        predicted.append(image)
+        if len(predicted) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(model, image, threshold)
+
+    plain = Model.predict
+    monkeypatch.setattr(Model, "predict", predict)
+    command = ["demo", "--config-file", str(configs[HOSTS[0]]), "--threshold", "0"]
+    command += ["--checkpoint", str(weights_of[HOSTS[0]]), "--output", str(tmp_path / "found")]
+    with pytest.raises(SystemExit):
+        main([*command, str(tmp_path / "clip.avi")])
+    assert len(json.loads((tmp_path / "found/results.json").read_text())) == 3 * 7
+    assert VideoSource(str(tmp_path / "found/clip.mp4")).length == 3
 
 
 @each_host
@@ -245,9 +289,9 @@ def test_export(host, suffix, configs, weights_of, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "(batch, 3, 128, 128)" in printed and "Outside of the graph" in printed
     content = json.loads(report.read_text())
-    assert content["images"] == 2 and list(content["differences"]) == ["logits"]
+    assert content["images"] == 4 and list(content["differences"]) == ["logits"]  # 1, 1, 2 at once
     logits = content["differences"]["logits"]
-    assert logits["count"] == 2 * 7 * 32 * 32 and 0 < logits["largest"] < 100
+    assert logits["count"] == 4 * 7 * 32 * 32 and 0 < logits["largest"] < 100
     assert logits["difference"] < 1e-4
 
 
@@ -260,10 +304,10 @@ def test_export_with_decoding(host, suffix, configs, weights_of, tmp_path, capsy
     command = ["export", "--config-file", str(configs[host]), "--json", str(report), "--decode"]
     command += ["--checkpoint", str(weights_of[host]), "--max-images", "2", "--out", str(out)]
     assert main(command) == 0
-    assert "14 detections compared, 0 without a pair" in capsys.readouterr().out
+    assert "28 detections compared, 0 without a pair" in capsys.readouterr().out
     content = json.loads(report.read_text())
-    assert (content["count"], content["unmatched"]) == (14, 0)
-    assert content["differences"]["boxes"]["count"] == 14 * 4
+    assert (content["count"], content["unmatched"]) == (28, 0)
+    assert content["differences"]["boxes"]["count"] == 28 * 4
     assert content["differences"]["scores"]["difference"] < 1e-4
 
 
@@ -273,14 +317,14 @@ def test_export_with_decoding_notices_a_difference(
     command = ["export", "--config-file", str(configs[HOSTS[0]]), "--max-images", "1", "--decode"]
     command += ["--checkpoint", str(weights_of[HOSTS[0]]), "--out", str(tmp_path / "x.pt2")]
     changes = {
-        "the difference 2.0e-01 in scores exceeds": lambda b, s, n: (b, s - 0.2, n),
-        "the difference 7.8e-03 in boxes exceeds": lambda b, s, n: (b + 1.0, s, n),
-        "1 detections of model and file are not in the other": lambda b, s, n: (
+        "the difference 2.0e-01 in scores exceeds": lambda b, s, *rest: (b, s - 0.2, *rest),
+        "the difference 7.8e-03 in boxes exceeds": lambda b, s, *rest: (b + 1.0, s, *rest),
+        "3 detections of model and file are not in the other": lambda b, s, *rest: (
             b,
             torch.cat((s[:, :-1], -s[:, -1:]), 1),
-            n,
+            *rest,
         ),
-        "the model found nothing": lambda b, s, n: (b, s - 5, n),
+        "the model found nothing": lambda b, s, *rest: (b, s - 5, *rest),
     }
     for message, change in changes.items():
         monkeypatch.setattr(
@@ -290,7 +334,21 @@ def test_export_with_decoding_notices_a_difference(
         if "nothing" in message:
             monkeypatch.setattr("tests.hosts.toy.Toy.decode", _find_nothing)
         assert main(command) == 1
-        assert f"FAILED: {message}" in capsys.readouterr().err
+        assert f"x.pt2 is not written: {message}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_with_decoding_notices_a_missing_field(configs, weights_of, tmp_path, capsys):
+    plain = FixedDetections.of_image
+
+    def without_masks(fixed, index):
+        return dataclasses.replace(plain(fixed, index), masks=None)
+
+    command = ["export", "--config-file", str(configs[HOSTS[0]]), "--max-images", "1", "--decode"]
+    command += ["--checkpoint", str(weights_of[HOSTS[0]]), "--out", str(tmp_path / "x.pt2")]
+    with mock.patch.object(FixedDetections, "of_image", without_masks):
+        assert main(command) == 1
+    assert "only one of model and file has masks" in capsys.readouterr().err
 
 
 def _find_nothing(core, outputs, sizes):
@@ -373,6 +431,8 @@ def test_optimised_models_predict_the_same(host, configs, weights_of, shapes_dat
     )
     norms = [m for m in fast.module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert not norms
+    with pytest.raises(ValueError, match="fit no config"):
+        fast.checkpoint()
     ours, theirs = plain.predict(image), fast.predict(image)
     assert len(ours) == 7 and torch.equal(ours.labels, theirs.labels)
     torch.testing.assert_close(ours.scores, theirs.scores, rtol=1e-4, atol=1e-4)

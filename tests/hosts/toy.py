@@ -46,7 +46,8 @@ class Toy(nn.Module):
         cells, width = cells.gather(1, labels), outputs.logits.shape[3]
         y, x = cells // width, cells % width
         boxes = torch.stack((x, y, x + 1, y + 1), 2) * float(self.stride)
-        return FixedDetections(boxes, scores, labels)
+        masks = torch.ones_like(scores)[..., None, None].expand(-1, -1, 2, 2)
+        return FixedDetections(boxes, scores, labels, masks=masks)
 
     def _decode(self, maps: Tensor) -> Detections:
         scores, cells = maps.flatten(1).max(1)

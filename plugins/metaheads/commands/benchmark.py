@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from metaheads.api import as_rgb, check_device, load
-from metaheads.commands.arguments import SPEEDS, add_trust_argument
+from metaheads.commands.arguments import SPEEDS, add_trust_argument, check_output
 from metaheads.configs import HOSTS, find_config
 from metaheads.datasets.shapes import make_shapes
 from metaheads.media import find_images
@@ -68,6 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.out:
+        check_output("--out", args.out, is_folder=True)
     if args.checkpoint and len(args.checkpoint) != len(args.configs):
         raise ValueError(
             f"--checkpoint: {len(args.checkpoint)} files for {len(args.configs)} configs; "
@@ -81,6 +83,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             "--train takes the config's data and fresh weights: leave out --checkpoint and --images"
         )
+    if not args.train and args.images:
+        for path in find_images(args.images, args.max_images):
+            as_rgb(path)  # a broken one is told before the models are loaded
     checkpoints = args.checkpoint or [None] * len(args.configs)
     if args.train:
         contenders = [TrainingContender(config, args) for config in args.configs]
@@ -91,8 +96,8 @@ def run(args: argparse.Namespace) -> int:
         ]
     if not (args.checkpoint or args.train):
         sys.stdout.write(
-            "note: without --checkpoint the models are untrained, find next to nothing, and the "
-            "times of decode, masks and draw say nothing\n"
+            "note: without --checkpoint the models are untrained: what they find is chance, and "
+            "the times of decode, masks and draw say nothing\n"
         )
     with tempfile.TemporaryDirectory() as folder:
         images = [] if args.train else _images(args.images, args.max_images, folder)
@@ -100,8 +105,10 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(
                 f"--batch {args.batch}, but there are {len(images)} images (--images, --max-images)"
             )
-        for contender in contenders:
+        for contender in tqdm(contenders, unit="model", desc="warming up"):
             contender.measure_once(images)
+            contender.time_round(images)
+            contender.times.clear()
         rounds = [contender for _ in range(args.repeats) for contender in contenders]
         for contender in tqdm(rounds, unit="round", desc="timing"):
             contender.time_round(images)
@@ -153,25 +160,26 @@ class Contender:
     def measure_once(self, images: list[Path]) -> None:
         """Warm-up, memory, operations and number of detections."""
         batch = [as_rgb(path) for path in images[: self.args.batch]]
-        found = self._predict(batch)
+        self._predict(batch)
         self._measure(lambda: self._predict(batch), len(batch))
-        self.once["detections"] = sum(map(len, found)) / len(found)
 
     def time_round(self, images: list[Path]) -> None:
         clock = StageClock(self.args.device)
-        size = self.args.batch
+        size, count = self.args.batch, 0
         for first in range(0, len(images), size):
             paths = images[first : first + size]
             with clock.stage("load"):
                 batch = [as_rgb(path) for path in paths]
             with clock.watch(self.model.probes()):
                 found = self._predict(batch)
+            count += sum(map(len, found))
             with clock.stage("draw"):
                 for image, each in zip(batch, found, strict=True):
                     draw_detections(
                         image, each, self.model.class_names, threshold=self.args.threshold
                     )
         self._record(clock, len(images))
+        self.once["detections"] = count / len(images)
 
     def report(self) -> dict[str, Any]:
         """Medians of the rounds in milliseconds, with the quartiles of the total."""
@@ -215,7 +223,10 @@ class TrainingContender(Contender):
 
     def __init__(self, config: str, args: argparse.Namespace) -> None:
         self.args, self.times, self.once = args, [], {}
-        host, name = split_host(config)
+        plain, speeds = split_speeds(config)
+        if speeds:
+            raise ValueError(f"{config}: what stands behind @ is for predictions, not for --train")
+        host, name = split_host(plain)
         self.name = Path(config).name if Path(name).is_file() else config
         path, host = find_config(name, host)
         steps = importlib.import_module(f"metaheads.hosts.{host}.steps")
@@ -264,7 +275,10 @@ def split_speeds(config: str) -> tuple[str, list[str]]:
 def spell_command(args: argparse.Namespace, names: list[str]) -> str:
     """The command that measures the same again, without the paths of checkpoints and images."""
     flags = [f"--{name}" for name in ("train", "amp") if getattr(args, name)]
-    flags += [f"--{name} {getattr(args, name)}" for name in ("batch", "repeats", "device")]
+    numbers = ["batch", "repeats", "device"]
+    if not args.train:
+        numbers += ["max-images", "threshold"]
+    flags += [f"--{name} {getattr(args, name.replace('-', '_'))}" for name in numbers]
     if not args.train:
         flags += ["--checkpoint ..."] * bool(args.checkpoint) + ["--images ..."] * bool(args.images)
     return f"metaheads benchmark {' '.join([*names, *flags])}"

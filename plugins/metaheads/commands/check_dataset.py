@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -11,15 +12,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
+from metaheads.commands.arguments import check_output
 from metaheads.configs import HOSTS, find_config
 from metaheads.datasets.check import CheckReport, DatasetError, check_coco
 from metaheads.datasets.check.overlap import find_equal_images
 from metaheads.datasets.check.panoptic import check_panoptic
 from metaheads.datasets.records import class_names, read_record
+from metaheads.datasets.transforms import Record, resize_record
 from metaheads.media import IMAGE_SUFFIXES, write_image
 from metaheads.messages import list_some
 from metaheads.visualization import draw_record, grid
@@ -64,19 +65,24 @@ def run(args: argparse.Namespace) -> int:
     sources = find_data(args)
     if not (sources or args.panoptic):
         raise ValueError("nothing to check: give --data, --config-file or --panoptic")
-    for name in (args.overlay, args.json):
-        if name and not Path(name).absolute().parent.is_dir():
-            raise FileNotFoundError(f"{name}: no folder {Path(name).parent}; make it first")
+    for flag in ("overlay", "json"):
+        if getattr(args, flag):
+            check_output(f"--{flag}", getattr(args, flag))
+    if args.samples < 1:
+        raise ValueError("--samples must be at least 1")
     if args.overlay and Path(args.overlay).suffix.lower() not in IMAGE_SUFFIXES:
         raise ValueError(f"--overlay {args.overlay}: the name must end as an image does, in .png")
     faults: list[str] = []
     reports: list[CheckReport] = []
     for source in sources:
-        try:
-            report = check_coco(**source, verify_images=sys.maxsize)
-        except DatasetError as error:
-            faults.append(str(error))
-            continue
+        with tqdm(unit="image", desc=Path(source["annotation_file"]).name) as bar:
+            try:
+                report = check_coco(
+                    **source, verify_images=sys.maxsize, is_strict=True, progress=bar.update
+                )
+            except DatasetError as error:
+                faults.append(str(error))
+                continue
         reports.append(report)
         sys.stdout.write(report.summary() + "\n")
     for name, folder in args.panoptic:
@@ -90,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
     faults += _find_overlaps(sources)
     for fault in faults:
         sys.stdout.write(f"FAULT {fault}\n")
-    sys.stdout.write(f"{len(faults)} files with faults\n" if faults else "no faults\n")
+    sys.stdout.write(f"{len(faults)} data sets with faults\n" if faults else "no faults\n")
+    if args.overlay and faults:
+        sys.stdout.write(f"{args.overlay} is not drawn: mend the faults first\n")
     if args.overlay and sources and not faults:
         draw_samples(sources[0], Path(args.overlay), args.samples)
         sys.stdout.write(f"{args.overlay}\n")
@@ -123,22 +131,23 @@ def draw_samples(source: dict[str, Any], target: Path, count: int) -> None:
     """A picture of some images with their objects, drawn by chance."""
     from pycocotools.coco import COCO
 
-    coco = COCO(source["annotation_file"])
+    with contextlib.redirect_stdout(None):  # it talks
+        coco = COCO(source["annotation_file"])
     names = class_names(coco)
     tiles = []
     for image_id in random.Random(0).sample(sorted(coco.imgs), min(count, len(coco.imgs))):
         folder, use_masks = source["image_folder"], source["use_masks"]
         record = read_record(coco, image_id, folder, use_masks=use_masks)
-        tiles.append(_fit(draw_record(record, names), 360))
+        tiles.append(draw_record(_enlarge(record, 360), names))
     columns = max(1, round(len(tiles) ** 0.5))
     write_image(target, grid(tiles, columns))
 
 
-def _fit(image: np.ndarray, size: int) -> np.ndarray:
-    """Scaled so that its longer side is `size`."""
-    scale = size / max(image.shape[:2])
-    width, height = (max(1, round(scale * x)) for x in (image.shape[1], image.shape[0]))
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+def _enlarge(record: Record, size: int) -> Record:
+    """Scaled so that its longer side is `size`: before the drawing, whose letters stay legible."""
+    height, width = record.image.shape[:2]
+    scale = size / max(height, width)
+    return resize_record(record, (max(1, round(scale * height)), max(1, round(scale * width))))
 
 
 def _find_overlaps(sources: list[dict[str, Any]]) -> list[str]:

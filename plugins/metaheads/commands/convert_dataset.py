@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from metaheads.commands.arguments import check_output
 from metaheads.datasets.convert import FORMATS, convert_to_panoptic
 from metaheads.messages import list_some
 
@@ -31,8 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if not args.out.parent.is_dir():
-        raise FileNotFoundError(f"--out {args.out}: no folder {args.out.parent}; make it first")
+    check_output("--out", args.out)
     if (args.origin == "coco") != bool(args.stuff):
         raise ValueError("--stuff JSON and --from coco belong together: they make panoptic data")
     for path in (args.input, args.stuff):

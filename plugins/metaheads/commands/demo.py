@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import json
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from metaheads.commands.arguments import (
     add_config_arguments,
     add_speed_arguments,
     add_trust_argument,
+    check_output,
 )
 from metaheads.media import Frame, Source, VideoWriter, find_sources, write_image
 from metaheads.structures import Detections
@@ -69,7 +71,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.show and sys.platform == "linux" and not _has_screen():
         raise ValueError("--show: there is no screen (DISPLAY, WAYLAND_DISPLAY); leave it out")
+    if not 0 <= args.threshold <= 1:
+        raise ValueError(f"--threshold {args.threshold}: a score lies between 0 and 1")
+    output = Path(args.output)
+    check_output("--output", output, is_folder=True)
     sources = find_sources(args.inputs)
+    names = unique_names([Path(source.name) for source in sources])
+    if args.save:
+        _refuse_to_overwrite(sources, [output / names[Path(each.name)] for each in sources])
     model = load(
         args.config_file,
         args.checkpoint,
@@ -79,11 +88,10 @@ def run(args: argparse.Namespace) -> int:
         **{name: getattr(args, name) for name in SPEEDS},
     )
     labels = _labels_of(args.classes, model.class_names)
-    output = Path(args.output)
     if args.save or args.json:
         output.mkdir(parents=True, exist_ok=True)
-    names = unique_names([Path(source.name) for source in sources])
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_orderly_end())
         results = stack.enter_context(_ResultsFile(output / "results.json" if args.json else None))
         done = _Progress(stack, sources)
         for image_id, source in enumerate(sources, start=1):
@@ -99,8 +107,42 @@ def run(args: argparse.Namespace) -> int:
                     pictures.write(drawn)
                     if args.show and _show(drawn):
                         return 0
-    sys.stdout.write(f"{done.frames} pictures, {done.detections} detections -> {output}\n")
+    where = f" -> {output}" if args.save or args.json else ""
+    sys.stdout.write(f"{done.frames} pictures, {done.detections} detections{where}\n")
     return 0
+
+
+def _refuse_to_overwrite(sources: list[Source], targets: list[Path]) -> None:
+    inputs = {source.path.resolve() for source in sources if source.path}
+    for source, target in zip(sources, targets, strict=True):
+        if written_file(target, source).resolve() in inputs:
+            raise ValueError(
+                f"--output {target.parent}: {source.name} would be overwritten; choose another "
+                "folder"
+            )
+
+
+def written_file(target: Path, source: Source) -> Path:
+    """An MP4 for a video, a PNG for an image (not with_suffix: a name may hold dots)."""
+    return target.with_name(target.name + (".mp4" if source.rate else ".png"))
+
+
+@contextlib.contextmanager
+def _orderly_end() -> Iterator[None]:
+    """A termination, as a scheduler sends it, closes the files, like Ctrl-C."""
+
+    def leave(*_: Any) -> None:
+        raise SystemExit(143)
+
+    try:
+        before = signal.signal(signal.SIGTERM, leave)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def readable(source: Source, keep_going: bool, done: _Progress) -> Iterator[Frame]:
@@ -204,10 +246,10 @@ class _Pictures:
 
     def __init__(self, target: Path | None, source: Source) -> None:
         self._image = self._video = None
-        if target and source.rate:  # not with_suffix: a name may hold dots
-            self._video = VideoWriter(target.with_name(target.name + ".mp4"), source.rate)
+        if target and source.rate:
+            self._video = VideoWriter(written_file(target, source), source.rate)
         elif target:
-            self._image = target.with_name(target.name + ".png")
+            self._image = written_file(target, source)
 
     def __enter__(self) -> _Pictures:
         return self
@@ -224,16 +266,24 @@ class _Pictures:
 
 
 class _ResultsFile:
-    """A JSON list that is written entry by entry and whole at any end, an error's as well."""
+    """A JSON list that is written entry by entry and whole at any end, an error's as well.
+
+    Until then the list of an earlier run stays.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._file: TextIO | None = None
         self._separator = "[\n"
 
+    @property
+    def _unfinished(self) -> Path:
+        assert self._path is not None
+        return self._path.with_name(f".{self._path.name}.tmp")
+
     def __enter__(self) -> _ResultsFile:
         if self._path:
-            self._file = open(self._path, "w", encoding="utf-8")
+            self._file = open(self._unfinished, "w", encoding="utf-8")
         return self
 
     def add(self, entries: Iterator[dict[str, Any]]) -> None:
@@ -246,6 +296,8 @@ class _ResultsFile:
         if self._file:
             self._file.write("[]\n" if self._separator[0] == "[" else "\n]\n")
             self._file.close()
+            assert self._path is not None
+            self._unfinished.replace(self._path)
 
 
 class _Progress:

@@ -11,11 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from metaheads.api import Model, load
-from metaheads.commands.arguments import add_config_arguments, add_trust_argument
+from metaheads.commands.arguments import add_config_arguments, add_trust_argument, check_output
 from metaheads.datasets.shapes import make_shapes
 from metaheads.export import (
     SUFFIXES,
@@ -72,26 +73,45 @@ def run(args: argparse.Namespace) -> int:
         inputs = [network_input(model, path) for path in paths]
     if args.fixed_batch:
         inputs = [each.expand(args.fixed_batch, -1, -1, -1).contiguous() for each in inputs]
-    program = write_network(network, inputs[0], args.out, is_dynamic=not args.fixed_batch)
-    shown = tqdm(inputs, unit="image", desc="comparing")
-    report: dict[str, Any] = {"images": len(inputs), "tolerance": args.tolerance}
+    unfinished = args.out.with_name(f".{args.out.stem}.tmp{args.out.suffix}")
+    try:
+        report = _export(network, inputs, unfinished, args)
+        fault = _fault(report)
+        if not fault:
+            unfinished.replace(args.out)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    sys.stdout.write(_table(report))
+    if args.json:
+        Path(args.json).write_text(json.dumps(report, indent=1) + "\n")
+    if fault:
+        sys.stderr.write(f"FAILED, {args.out} is not written: {fault}\n")
+        return 1
+    sys.stdout.write(f"{args.out}: {_describe(model, inputs[0], args)}\n")
+    return 0
+
+
+def _export(
+    network: RawNetwork, inputs: list[Tensor], out: Path, args: argparse.Namespace
+) -> dict[str, Any]:
+    """Writes the file and compares it with the model."""
+    program = write_network(network, inputs[0], out, is_dynamic=not args.fixed_batch)
+    if not args.fixed_batch:
+        inputs = [*inputs, torch.cat([inputs[0], inputs[0].flip(3)])]  # two at once, too
+    shown = tqdm(inputs, unit="batch", desc="comparing")
+    images = sum(map(len, inputs))
+    report: dict[str, Any] = {"images": images, "tolerance": args.tolerance}
     if isinstance(network, DetectingNetwork):
         found = compare_detections(network, program, shown)
         report |= {"count": found.count, "unmatched": found.unmatched}
+        report["absent"] = sorted(found.absent)
         differences = found.differences
     else:
         differences = compare_outputs(network, program, shown)
     report["differences"] = {
         name: {**asdict(each), "relative": each.relative} for name, each in differences.items()
     }
-    sys.stdout.write(_table(report))
-    sys.stdout.write(f"{args.out}: {_describe(model, inputs[0], args)}\n")
-    if args.json:
-        Path(args.json).write_text(json.dumps(report, indent=1) + "\n")
-    fault = _fault(report)
-    if fault:
-        sys.stderr.write(f"FAILED: {fault}\n")
-    return 1 if fault else 0
+    return report
 
 
 def network_input(model: Model, path: Path) -> Tensor:
@@ -110,12 +130,15 @@ def network_input(model: Model, path: Path) -> Tensor:
 def _check(args: argparse.Namespace) -> None:
     if args.out.suffix not in SUFFIXES:
         raise ValueError(f"--out {args.out}: the name must end in {' or '.join(SUFFIXES)}")
-    if not args.out.parent.is_dir():
-        raise FileNotFoundError(f"--out {args.out}: no folder {args.out.parent}; make it first")
+    check_output("--out", args.out)
+    if args.json:
+        check_output("--json", args.json)
     for name in ("max_images", "fixed_batch"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+    for path in find_images(args.images, args.max_images) if args.images else ():
+        read_image(path)  # a broken one is told before the model is loaded
 
 
 def _network(model: Model, args: argparse.Namespace) -> RawNetwork:
@@ -141,7 +164,9 @@ def _network(model: Model, args: argparse.Namespace) -> RawNetwork:
 
 def _fault(report: dict[str, Any]) -> str:
     """What is wrong; "" if all is equal."""
-    if report.get("count") == 0:
+    if report.get("absent"):
+        return f"only one of model and file has {', '.join(report['absent'])}"
+    if report.get("count") == 0 or not any(d["count"] for d in report["differences"].values()):
         return "the model found nothing, so nothing was compared: give --checkpoint and --images"
     if report.get("unmatched"):
         return (

@@ -14,9 +14,12 @@ from typing import Any
 import torch
 
 from metaheads.api import Model, load
-from metaheads.commands.arguments import add_config_arguments, add_trust_argument
-from metaheads.weights import find_importer, load_into, read_checkpoint
-from metaheads.weights.files import write_atomically
+from metaheads.commands.arguments import add_config_arguments, add_trust_argument, check_output
+from metaheads.weights import find_importer, load_into
+from metaheads.weights.files import of_file, read_content, weights_in, write_atomically
+
+OWN_SOURCE = "a checkpoint of this project's models"
+OWN_LICENCE = "that of the data and the weights it was trained from"
 
 EPILOG = """examples:
   tools/import_weights.py yolact_base_54_800000.pth --config-file yolact/yolact_r101_550_coco \\
@@ -47,29 +50,31 @@ def run(args: argparse.Namespace) -> int:
     file, out = args.checkpoint, args.out
     if out.suffix != ".pth":
         raise ValueError(f"--out {out}: the name must end in .pth; its card stands beside")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"--out {out}: no folder {out.parent}; make it first")
-    state = read_checkpoint(file, trust=args.trust_checkpoint)
+    check_output("--out", out)
+    content = read_content(file, trust=args.trust_checkpoint)
+    state = weights_in(file, content)
+    before = content.get("model_card", {}) if isinstance(content, dict) else {}
     importer = find_importer(state, args.origin)
     if importer:
         state, renamed = importer.convert(state, complete=not args.allow_partial)
         sys.stdout.write(f"{importer.name}: {renamed.summary()}\n")
     model = load(args.config_file, host=args.host, device="cpu")
-    coverage = load_into(
-        model.module,
-        state,
-        reinitialise_classes=args.reinitialise_classes,
-        allow_partial=args.allow_partial,
-    )
+    with of_file(file):
+        coverage = load_into(
+            model.module,
+            state,
+            reinitialise_classes=args.reinitialise_classes,
+            allow_partial=args.allow_partial,
+        )
     sys.stdout.write(f"{args.config_file}: {coverage.summary()}\n")
     card = {
         "file": file.name,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        "source": importer.source if importer else "a checkpoint of this project's models",
-        "licence": importer.licence if importer else "that of the file it was made from",
+        "source": importer.source if importer else before.get("source", OWN_SOURCE),
+        "licence": importer.licence if importer else before.get("licence", OWN_LICENCE),
         "config": args.config_file,
         **describe(model),
-        "fresh": [*coverage.missing, *coverage.reshaped],
+        "fresh": sorted({*before.get("fresh", ()), *coverage.missing, *coverage.reshaped}),
     }
     _save(model, card, out)
     sys.stdout.write(f"{out}\n{card_path(out)}\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import json
 import os
 import sys
 from dataclasses import dataclass, fields, replace
@@ -19,6 +18,7 @@ from metaheads.commands.arguments import add_config_arguments, add_trust_argumen
 from metaheads.configs import find_config
 from metaheads.datasets.check import check_all
 from metaheads.errors import blaming
+from metaheads.weights.files import spell_results
 
 EPILOG = """examples:
   tools/train_net.py --config-file yolact/yolact_r18_256_nuclei --host mmdet
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
         check_data=not args.no_data_check,
     )
     if metrics:
-        sys.stdout.write(json.dumps(metrics, indent=1) + "\n")
+        sys.stdout.write(spell_results(metrics))
     return 0
 
 

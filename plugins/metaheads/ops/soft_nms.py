@@ -104,6 +104,7 @@ class _State:
         strength = np.zeros(len(self.scores), np.float32)
         strength[start : self.kept] = np.where(touched, (1 - factors) ** exponent, 0)
         voters = self.boxes.copy()
+        votes = None if self.votes is None else self.votes.copy()
         seats = np.arange(len(self.scores))  # where each box stands when its turn comes
         turn = start
         while falls[start : self.kept].any() and turn < self.kept:
@@ -115,16 +116,15 @@ class _State:
                 each[turn] = each[last]
             if last != turn:
                 self.scores[last] = before[last]  # it was moved before its turn
-                seats[last] = seats[turn] if self._votes_move else turn
+                seats[last] = last if self._votes_move else turn
             falls[last] = False
             self.kept -= 1
-        if self.votes is not None:
-            self._vote(first, voters, strength, seats)
+        if votes is not None:
+            self._vote(first, voters, votes[seats], strength)
 
-    def _vote(self, first: int, voters: ndarray, strength: ndarray, seats: ndarray) -> None:
-        assert self.votes is not None
-        weights = self.votes[seats] * strength[:, None]
-        weights[first] = self.votes[first]
+    def _vote(self, first: int, voters: ndarray, votes: ndarray, strength: ndarray) -> None:
+        weights = votes * strength[:, None]
+        weights[first] = votes[first]
         total = weights.sum(0)
         self.boxes[first, :2] = (voters[:, :2] * weights[:, :1]).sum(0) / total[0]
         self.boxes[first, 2:] = (voters[:, 2:] * weights[:, 1:]).sum(0) / total[1]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
 import os
 import pickle
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,14 +127,36 @@ def weights_in(path: str | Path, content: Any) -> dict[str, Tensor]:
     return tensors
 
 
+@contextlib.contextmanager
+def of_file(path: str | Path) -> Iterator[None]:
+    """What is wrong with the weights in a file, or does not fit, also names the file."""
+    try:
+        yield
+    except (KeyError, ValueError) as error:
+        raise type(error)(f"{path}: {error.args[0] if error.args else error}") from error
+
+
 def write_atomically(path: Path, write: Any) -> None:
     """Calls `write(file)` on a temporary file that takes the place of `path` when complete."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_results(path: Path, metrics: Mapping[str, float]) -> None:
+    """Metrics as JSON, which has no NaN: what could not be measured becomes null."""
+    write_atomically(path, lambda file: file.write(spell_results(metrics).encode()))
+
+
+def spell_results(metrics: Mapping[str, float]) -> str:
+    finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    return json.dumps(finite, indent=1) + "\n"
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from metaheads.datasets.check.notices import (
     notice_empty_images,
     notice_odd_boxes,
     notice_odd_categories,
+    notice_shared_files,
     notice_short_polygons,
+    notice_useless_boxes,
 )
 from metaheads.messages import list_some
 
@@ -73,6 +75,8 @@ def check_coco(
     num_classes: int | None = None,
     use_masks: bool = True,
     verify_images: int = 2000,
+    is_strict: bool = False,
+    progress: Callable[[], Any] = lambda: None,
 ) -> CheckReport:
     """Checks a COCO instances file and its images in a second or two.
 
@@ -81,6 +85,8 @@ def check_coco(
         num_classes: of the config's model.
         use_masks: every annotation needs a segmentation.
         verify_images: so many images, evenly spaced, are decoded.
+        is_strict: what trains nothing, such as boxes without area, is a fault as well.
+        progress: called for every decoded image.
 
     Raises:
         DatasetError: something would stop training, or train another thing than meant.
@@ -92,18 +98,26 @@ def check_coco(
     refuse(file, find_duplicate_ids(data), find_unknown_ids(data))
     used = {annotation["category_id"] for annotation in data["annotations"]}
     categories = data["categories"]
+    chosen = _evenly_spaced(data["images"], verify_images)
+    missing = [*find_missing_images(data["images"], folder)]
+    # Before the masks, which are of the size that the file gives an image.
+    images = [] if missing else [*find_broken_images(chosen, folder, progress)]
+    boxes = [*find_malformed_boxes(data["annotations"])]
     faults = [
         *find_missing_crowd_flags(data["annotations"]),
         *find_class_differences(categories, used, class_names, num_classes),
-        *find_malformed_boxes(data["annotations"]),
-        *(find_malformed_masks(data) if use_masks else ()),
-        *find_missing_images(data["images"], folder),
+        *boxes,
+        *missing,
+        *images,
+        *(find_malformed_masks(data) if use_masks and not images else ()),
     ]
+    odd = [] if boxes else [*notice_useless_boxes(data), *notice_shared_files(data["images"])]
+    if is_strict:
+        faults += [f"{each}; correct or remove them" for each in odd]
     refuse(file, faults)
-    chosen = _evenly_spaced(data["images"], verify_images)
-    refuse(file, find_broken_images(chosen, folder))
     warnings = [
         *notice_odd_categories(categories, used, class_names),
+        *odd,
         *notice_odd_boxes(data),
         *(notice_short_polygons(data["annotations"]) if use_masks else ()),
         *notice_empty_images(data),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,20 @@ def find_missing_images(images: list[dict[str, Any]], folder: Path) -> Iterator[
         )
 
 
-def find_broken_images(images: list[dict[str, Any]], folder: Path) -> Iterator[str]:
+def find_broken_images(
+    images: list[dict[str, Any]], folder: Path, progress: Callable[[], Any] = lambda: None
+) -> Iterator[str]:
     """Decodes the images."""
     broken, other_size = [], []
     with ThreadPoolExecutor() as pool:
         results = pool.map(_size_or_fault, [folder / image["file_name"] for image in images])
-    for image, (path, size, fault) in zip(images, results, strict=True):
-        if fault:
-            broken.append(f"{path} ({fault})")
-        elif size != (image["height"], image["width"]):
-            other_size.append(f"{path} ({size}, in the file {(image['height'], image['width'])})")
+        for image, (path, size, fault) in zip(images, results, strict=True):
+            stated = (image["height"], image["width"])
+            if fault:
+                broken.append(f"{path} ({fault})")
+            elif size != stated:
+                other_size.append(f"{path} ({size}, in the file {stated})")
+            progress()
     if broken:
         yield f"images that cannot be decoded: {list_some(broken)}; replace or remove them"
     if other_size:

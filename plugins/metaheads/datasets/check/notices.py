@@ -29,24 +29,50 @@ def notice_odd_categories(
         yield f"classes without objects: {list_some(unused)}"
 
 
+def notice_useless_boxes(data: dict[str, Any]) -> Iterator[str]:
+    """Boxes that no model learns from."""
+    low, size, limits, outside = _boxes(data)
+    yield from _name_some(
+        data, {"boxes without area": (size <= 0).any(1), "boxes outside of their image": outside}
+    )
+
+
+def notice_shared_files(images: list[dict[str, Any]]) -> Iterator[str]:
+    counts = Counter(image["file_name"] for image in images)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        yield f"files of more than one image: {list_some(twice)}"
+
+
 def notice_odd_boxes(data: dict[str, Any]) -> Iterator[str]:
     if not data["annotations"]:
         yield "no objects at all"
         return
+    low, size, limits, outside = _boxes(data)
+    reaches_out = ((low < -1) | (low + size > limits + 1)).any(1) & ~outside
+    tiny = ((size > 0) & (size <= 1)).any(1)
+    yield from _name_some(
+        data,
+        {
+            "boxes of at most one pixel's width or height": tiny,
+            "boxes that reach out of their image": reaches_out,
+        },
+    )
+
+
+def _boxes(data: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Upper left corners, sizes and the images' sizes, (N, 2) each; (N,) whether outside."""
     sizes = {image["id"]: (image["width"], image["height"]) for image in data["images"]}
-    boxes = np.array([each["bbox"] for each in data["annotations"]], np.float64)  # (N, 4)
+    boxes = np.array([each["bbox"] for each in data["annotations"]], np.float64).reshape(-1, 4)
     limits = np.array([sizes[each["image_id"]] for each in data["annotations"]], np.float64)
-    ids = [each["id"] for each in data["annotations"]]
+    limits = limits.reshape(-1, 2)
     low, size = boxes[:, :2], boxes[:, 2:]
-    outside = ((low >= limits) | (low + size <= 0)).any(1)
-    faults = {
-        "boxes without area": (size <= 0).any(1),
-        "boxes of at most one pixel's width or height": ((size > 0) & (size <= 1)).any(1),
-        "boxes outside of their image": outside,
-        "boxes that reach out of their image": ((low < -1) | (low + size > limits + 1)).any(1)
-        & ~outside,
-    }
-    for what, where in faults.items():
+    return low, size, limits, ((low >= limits) | (low + size <= 0)).any(1)
+
+
+def _name_some(data: dict[str, Any], found: dict[str, np.ndarray]) -> Iterator[str]:
+    ids = [each["id"] for each in data["annotations"]]
+    for what, where in found.items():
         if where.any():
             named = [f"annotation {ids[index]}" for index in np.flatnonzero(where)]
             yield f"{what}: {list_some(named)}"

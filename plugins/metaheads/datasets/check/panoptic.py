@@ -33,14 +33,22 @@ def check_panoptic(
         data = json.loads(Path(annotation_file).read_bytes())
         annotations, categories = data["annotations"], data["categories"]
         images = {each["id"]: each for each in data["images"]}
-        _ = [each["segments_info"] for each in annotations]
+        _ = [(each["height"], each["width"]) for each in images.values()]
+        _ = [each["id"] for each in categories]
+        for each in annotations:
+            _ = each["file_name"], each["image_id"]
+            _ = [(segment["id"], segment["category_id"]) for segment in each["segments_info"]]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DatasetError(
             f"{annotation_file}: no COCO panoptic file ({type(error).__name__}: {error}); it has "
-            "images, categories and annotations with segments_info"
+            "images with id, height, width; categories; annotations with file_name, image_id "
+            "and segments_info with id and category_id"
         ) from None
     known = {each["id"] for each in categories}
     faults: dict[str, list[str]] = {}
+    if len(images) < len(data["images"]):
+        ids = Counter(str(each["id"]) for each in data["images"])
+        faults["images with one id; number them anew"] = [n for n, c in ids.items() if c > 1]
     counts = Counter(each["file_name"] for each in annotations)
     if twice := [name for name, count in counts.items() if count > 1]:
         faults["PNGs of more than one image; give each its own"] = twice

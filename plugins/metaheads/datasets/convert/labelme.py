@@ -27,6 +27,7 @@ def convert_labelme(
         try:
             content = json.loads(file.read_bytes())
             shapes, image = content["shapes"], content["imagePath"]
+            stated = content.get("imageHeight"), content.get("imageWidth")
             objects = _group(shapes, builder, file)
         except (ValueError, LookupError, TypeError) as error:
             raise ConversionError(
@@ -34,7 +35,13 @@ def convert_labelme(
                 "the folder"
             ) from None
         name = image.replace("\\", "/")
-        builder.add_image(name, image_size(folder / name))
+        size = image_size(folder / name)
+        if None not in stated and stated != size:
+            raise ConversionError(
+                f"{file} is for an image of {stated} (height, width), but {name} has {size}: was "
+                "it resized? Restore it, or annotate it anew"
+            )
+        builder.add_image(name, size)
         for label, polygons in objects:
             builder.add_polygons(label, polygons, where=str(file))
         progress()

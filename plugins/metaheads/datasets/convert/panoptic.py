@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +30,9 @@ def convert_to_panoptic(
         The number of segments.
 
     Raises:
-        ConversionError: the same category id in both.
+        ConversionError: no COCO files, or the same category id in both.
     """
-    things, regions = COCO(str(instances)), COCO(str(stuff))
+    things, regions = _read(instances), _read(stuff)
     both = sorted(set(things.cats) & set(regions.cats))
     if both:
         raise ConversionError(
@@ -75,6 +76,19 @@ def convert_to_panoptic(
     }
     out.write_text(json.dumps(content))
     return count
+
+
+def _read(file: Path) -> COCO:
+    try:
+        with contextlib.redirect_stdout(None):  # it talks
+            coco = COCO(str(file))
+        _ = [each["area"] for each in coco.anns.values()]
+        return coco
+    except (ValueError, LookupError, TypeError) as error:
+        raise ConversionError(
+            f"{file} is no COCO file ({type(error).__name__}: {error}); it has images, annotations "
+            "and categories"
+        ) from None
 
 
 def _segment(mask: np.ndarray, number: int, layer: dict[str, Any]) -> dict[str, Any]:

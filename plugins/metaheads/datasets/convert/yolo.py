@@ -8,6 +8,8 @@ from pathlib import Path
 from metaheads.datasets.convert.coco import CocoBuilder, ConversionError, image_size
 from metaheads.media import IMAGE_SUFFIXES
 
+_SLACK = 0.05  # polygons and boxes that touch the border are rounded, or reach out a little
+
 
 def convert_yolo(
     folder: Path, classes: Sequence[str] | None = None, progress: Callable = lambda: None
@@ -26,6 +28,8 @@ def convert_yolo(
     found = sorted(p for p in images.glob("**/*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not found:
         raise ConversionError(f"no image in the folder {images}")
+    if not (folder / "labels").is_dir():
+        raise ConversionError(f"no folder {folder / 'labels'}: YOLO's text files lie there")
     builder = CocoBuilder(classes)
     for path in found:
         name = path.relative_to(images)
@@ -56,6 +60,10 @@ def _parse(line: str, classes: Sequence[str], where: str) -> tuple[str, list[flo
         number, values = int(words[0]), [float(word) for word in words[1:]]
     except ValueError:
         raise ConversionError(f"{where}: {line!r} is not: class number, coordinates") from None
+    if not all(-_SLACK <= value <= 1 + _SLACK for value in values):
+        raise ConversionError(
+            f"{where}: {line!r} leaves 0 to 1: coordinates are parts of the image's size, no pixels"
+        )
     if not 0 <= number < len(classes):
         raise ConversionError(
             f"{where}: class {number}, but the names go from 0 to {len(classes) - 1}"

@@ -10,7 +10,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from metaheads import weights
 from metaheads.messages import list_some
-from metaheads.weights.files import read_content, weights_in, write_atomically
+from metaheads.weights.files import of_file, read_content, weights_in, write_atomically
 
 
 class Checkpointer(DetectionCheckpointer):
@@ -63,7 +63,8 @@ class Checkpointer(DetectionCheckpointer):
         """`load`, but weights that do not fit the model exactly are an error, not a warning."""
         self._strict, self._is_of_zoo = True, path.endswith(".pkl")
         try:
-            return self.load(path, **kwargs)
+            with of_file(path):
+                return self.load(path, **kwargs)
         finally:
             self._strict = False
 

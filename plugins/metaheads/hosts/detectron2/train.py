@@ -31,7 +31,7 @@ from metaheads.hosts.detectron2.datasets import num_classes, register_datasets
 from metaheads.hosts.detectron2.lazy import LazyTrainer, load_lazy_config
 from metaheads.hosts.detectron2.tracking import TrackingWriter
 from metaheads.hosts.detectron2.trainer import Trainer
-from metaheads.weights.files import write_atomically
+from metaheads.weights.files import of_file, write_results
 
 if TYPE_CHECKING:
     from metaheads.commands.train import RunOptions
@@ -166,7 +166,9 @@ def build_model(
     """
     model = modeling.build_model(cfg)
     if checkpoint is not None:
-        weights.load_into(model, weights.read_checkpoint(checkpoint, trust=trust_checkpoint))
+        state = weights.read_checkpoint(checkpoint, trust=trust_checkpoint)
+        with of_file(checkpoint):
+            weights.load_into(model, state)
     else:
         Checkpointer(model).load(cfg.MODEL.WEIGHTS)
     return model.eval()
@@ -203,7 +205,7 @@ def _run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
     if not comm.is_main_process():
         return {}
     metrics = {name: float(value) for name, value in flatten_results_dict(results).items()}
-    write_atomically(_results_file(cfg), lambda file: file.write(json.dumps(metrics).encode()))
+    write_results(_results_file(cfg), metrics)
     return metrics
 
 
@@ -245,7 +247,9 @@ def _evaluate(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
 
 def _load_weights(model: torch.nn.Module, checkpoint: str | Path, options: RunOptions) -> None:
     state = weights.read_checkpoint(checkpoint, trust=options.trust_checkpoint)
-    coverage = weights.load_into(model, state, reinitialise_classes=options.reinitialise_classes)
+    with of_file(checkpoint):
+        renew = options.reinitialise_classes
+        coverage = weights.load_into(model, state, reinitialise_classes=renew)
     logging.getLogger("metaheads").info(f"{checkpoint}: {coverage.summary()}")
 
 

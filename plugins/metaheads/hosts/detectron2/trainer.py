@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import uuid
 import weakref
@@ -301,6 +302,10 @@ class StopEarly(HookBase):
                 self._waited = 0 if value > self._best else self._waited + 1
                 self._best = max(self._best, value)
         if max(comm.all_gather(self._waited)) >= self._patience:
+            logging.getLogger("metaheads").info(
+                f"stopped early: no better {self._metric} in {self._patience} evaluations"
+            )
+            self.trainer.checkpointer.save("model_final", iteration=self.trainer.iter)
             raise _Stop
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from mmengine.dist import broadcast
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import IterBasedTrainLoop
 
@@ -110,7 +110,13 @@ class TrainLoop(IterBasedTrainLoop):
         collections.deque(itertools.islice(numbers, self.iter * batches.batch_size), maxlen=0)
         past = itertools.repeat(None, self.iter)
         self.dataloader_iterator = itertools.chain(past, self.dataloader_iterator)
-        return super().run()
+        model = super().run()
+        if self.stop_training:  # early: MMEngine would keep no checkpoint of the end
+            for hook in self.runner.hooks:
+                if isinstance(hook, CheckpointHook):
+                    meta = {"epoch": self.runner.epoch, "iter": self.iter}
+                    hook._save_checkpoint_with_step(self.runner, self.iter, meta)
+        return model
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:

@@ -19,6 +19,7 @@ from metaheads.hosts.mmdet.data import FixedResize, TestView
 from metaheads.hosts.mmdet.registry import MODELS
 from metaheads.profiling import Probe
 from metaheads.structures import Detections
+from metaheads.weights.files import of_file
 
 _SIZED = (FixedResize, TestView)  # what gives images the network's size
 
@@ -84,7 +85,9 @@ def build(
     cfg = load_config(path, [], work_dir=None)
     module = MODELS.build(cfg.model)
     if checkpoint is not None:
-        weights.load_into(module, weights.read_checkpoint(checkpoint, trust=trust_checkpoint))
+        state = weights.read_checkpoint(checkpoint, trust=trust_checkpoint)
+        with of_file(checkpoint):
+            weights.load_into(module, state)
     return HostedModel(cfg, module.to(device).eval())
 
 

@@ -29,7 +29,7 @@ from metaheads.hosts.mmdet.checkpoints import forget_checkpoints
 from metaheads.hosts.mmdet.checkpoints import last_checkpoint as last_checkpoint
 from metaheads.hosts.mmdet.config import coco_sources as coco_sources
 from metaheads.hosts.mmdet.config import load_config as load_config
-from metaheads.weights.files import write_atomically
+from metaheads.weights.files import of_file, write_results
 
 if TYPE_CHECKING:
     from metaheads.commands.train import RunOptions
@@ -56,7 +56,8 @@ def dry_run(cfg: Config, options: RunOptions) -> dict[str, float]:
         runner.build_optim_wrapper(runner.optim_wrapper)
     if options.checkpoint:
         state = weights.read_checkpoint(options.checkpoint, trust=options.trust_checkpoint)
-        weights.load_into(model, state, reinitialise_classes=options.reinitialise_classes)
+        with of_file(options.checkpoint):
+            weights.load_into(model, state, reinitialise_classes=options.reinitialise_classes)
     data = model.train().data_preprocessor(next(iter(train)), training=True)
     loss, terms = model.parse_losses(model(**data, mode="loss"))
     loss.backward()
@@ -136,7 +137,7 @@ def _run(cfg: Config, options: RunOptions) -> dict[str, float]:
             runner.val_loop.run()  # resumed from its last iteration: a kill came before this
     if not is_main_process():
         return {}
-    write_atomically(_results_file(cfg), lambda file: file.write(json.dumps(kept.metrics).encode()))
+    write_results(_results_file(cfg), kept.metrics)
     return kept.metrics
 
 
@@ -216,7 +217,8 @@ class _Runner(Runner):
         if not self._resume and (filename == self.options.checkpoint or is_local):
             state = weights.read_checkpoint(filename, trust=self.options.trust_checkpoint)
             renew = self.options.reinitialise_classes
-            coverage = weights.load_into(model, state, reinitialise_classes=renew)
+            with of_file(filename):
+                coverage = weights.load_into(model, state, reinitialise_classes=renew)
             self.logger.info(f"{filename}: {coverage.summary()}")
             checkpoint = {"state_dict": model.state_dict()}
             self.call_hook("after_load_checkpoint", checkpoint=checkpoint)  # EMAHook has a copy
@@ -224,7 +226,8 @@ class _Runner(Runner):
         with _safe_loading(trust=self.options.trust_checkpoint):
             checkpoint = super().load_checkpoint(filename, *args, **kwargs)
         if self._resume:
-            weights.load_into(model, checkpoint["state_dict"])
+            with of_file(filename):
+                weights.load_into(model, checkpoint["state_dict"])
         return checkpoint
 
 
