@@ -136,7 +136,11 @@ class ImageSource(Source):
 
 
 class VideoSource(Source):
-    """A video file or a camera ("camera:0"), decoded frame by frame by OpenCV."""
+    """A video file or a camera ("camera:0"), decoded frame by frame by OpenCV.
+
+    Behind frames that cannot be decoded it reads on, but OpenCV may lose more of them than it says:
+    the numbers of the others are then too low, and the rest is reported as missing at the end.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -164,10 +168,6 @@ class VideoSource(Source):
             # A broken frame may lie in the middle: whoever knows the length reads on.
             while True:
                 is_there, pixels = capture.read()
-                if is_there and broken:  # one failed read may stand for several frames
-                    now = round(capture.get(cv2.CAP_PROP_POS_MSEC) * self.rate / 1000)
-                    if self.length and index < now < self.length:
-                        broken, index = broken + now - index, now
                 is_over = not is_there and (self.length is None or index >= self.length)
                 if broken and (is_there or is_over):
                     yield Frame(index - broken, None, self._fault(index - broken, index - 1))
