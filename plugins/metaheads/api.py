@@ -175,6 +175,8 @@ def load(
     path, host = find_config(str(config), host)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
+    if bfloat16 and device.startswith("cuda") and not torch.cuda.is_bf16_supported():
+        raise ValueError(f"{torch.cuda.get_device_name(device)} has no bfloat16: leave it out")
     inference = importlib.import_module(f"metaheads.hosts.{host}.inference")
     hosted = inference.build(path, checkpoint, device, trust_checkpoint)
     if optimise:

@@ -46,6 +46,7 @@ class DetectingNetwork(RawNetwork):
         return self.module.core.decode_fixed(super()._outputs(images), size)  # type: ignore[operator, union-attr]
 
 
+@torch.no_grad()
 def write_network(
     network: RawNetwork, images: Tensor, out: Path, *, is_dynamic: bool = True
 ) -> Program:

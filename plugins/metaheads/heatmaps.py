@@ -11,7 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metaheads.distributed import mean_count
+from metaheads.structures import Targets
+
 RADIUS_FORMULAS = ("original", "corrected")
+IGNORED = 0.9999  # so high that a negative there costs next to nothing, and no positive
 _CHUNK = 64  # gaussians that are spread over a whole map at once
 
 
@@ -102,6 +106,27 @@ def focal_loss(logits: Tensor, heatmap: Tensor) -> tuple[Tensor, Tensor]:
     return -torch.where(positive, hit, false).sum(), positive.sum()
 
 
+def heatmap_loss(logits: Tensor, heatmap: Tensor, *, in_training: bool) -> Tensor:
+    """`focal_loss` divided by its positives, in a training by their mean over all processes."""
+    summed, positives = focal_loss(logits, heatmap)
+    return summed / (mean_count(positives) if in_training else positives.clamp(min=1))
+
+
+def ignore_crowds(heatmap: Tensor, targets: Targets, ratio: Tensor) -> None:
+    """Cells of a crowd region are no negatives of its class: they get `IGNORED`, in place.
+
+    Args:
+        heatmap: (C, h, w).
+        targets: of the image.
+        ratio: (2,) cells per pixel across and down.
+    """
+    boxes = targets.boxes[targets.is_crowd] * ratio.repeat(2)
+    for box, label in zip(boxes, targets.labels[targets.is_crowd], strict=True):
+        x1, y1 = box[:2].floor().clamp(min=0).long().tolist()
+        x2, y2 = box[2:].ceil().clamp(min=0).long().tolist()
+        heatmap[label, y1:y2, x1:x2].clamp_(min=IGNORED)
+
+
 class Peaks(NamedTuple):
     """Highest local maxima of heatmaps, best first: each (B, K), scores in [0, 1]."""
 
@@ -145,3 +170,8 @@ def gather_cells(maps: Tensor, cells: Tensor) -> Tensor:
     """(B, D, h, w) maps at (B, K) flat cells -> (B, K, D)."""
     flat = maps.flatten(2).transpose(1, 2)
     return flat.gather(1, cells[..., None].expand(-1, -1, flat.shape[2]))
+
+
+def at_cells(maps: Tensor, image: Tensor, cells: Tensor) -> Tensor:
+    """(B, D, h, w) maps at flat cells (N,) of the images (N,) -> (N, D)."""
+    return maps.flatten(2).transpose(1, 2)[image, cells]

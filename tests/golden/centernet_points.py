@@ -99,11 +99,11 @@ def run_forward(case: Case) -> None:
             case.compare(f"stack{stack}_{name}", getattr(maps, HEADS[name]))
 
 
-def read_outputs(case: Case, prefix: str, **grad: bool) -> PointOutputs:
+def read_outputs(case: Case, prefix: str, requires_grad: bool = False) -> PointOutputs:
     found = {}
     for name, field in HEADS.items():
         if f"{prefix}_{name}" in case:
-            found[field] = case.array(f"{prefix}_{name}").requires_grad_(**grad)
+            found[field] = case.array(f"{prefix}_{name}").requires_grad_(requires_grad)
     return PointOutputs(**found)
 
 
@@ -293,9 +293,8 @@ def run_decode(case: Case) -> None:
         pixels = normalise(warp.pixels(np.ascontiguousarray(scaled)), options)
         case.compare(f"input_scale{index}", pixels[:, ::step, ::step])
         outputs = [read_outputs(case, f"scale{index}")]
-        if options["flip"]:
-            outputs = core.merge_flipped(outputs)
-        (detections,) = core.decode(outputs, [warp.size])
+        decode = core.decode_flipped if options["flip"] else core.decode
+        (detections,) = decode(outputs, [warp.size])
         case.compare(f"decoded_scale{index}", rows_of(detections, core.stride))
         geometry = warp.geometry((height, width))
         detections.boxes = geometry.boxes_to_original(detections.boxes) / scale

@@ -11,17 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from . import centernet_points, yolact
+from . import centernet_points, cornernet, yolact
 from .cases import Case, UnknownCase, find_cases, folder
 
-RUN = {"centernet_points": centernet_points.run, "yolact": yolact.run}
+RUN = {
+    "centernet_points": centernet_points.run,
+    "centernet_triplets": cornernet.run,
+    "cornernet": cornernet.run,
+    "yolact": yolact.run,
+}
 NOT_YET = (
     "yolact_edge",
     "upsnet",
     "vpsnet",
     "hourglass",
-    "cornernet",
-    "centernet_triplets",
     "retinaface",
     "densepose",
     "landmarks",

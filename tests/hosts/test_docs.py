@@ -74,6 +74,24 @@ def test_tools(host, page, tmp_path, monkeypatch, capsys):
         exec(for_host(block, host), {})
 
 
+@pytest.mark.slow
+@each_host
+def test_readme(host, tmp_path, monkeypatch, capsys):
+    known = ("metaheads train", "metaheads import-weights", "metaheads demo")
+    lines = [line for line in commands(DOCS.parent / "README.md") if line.startswith(known)]
+    assert len(lines) == 3
+    write_world(host, tmp_path, "import_weights")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("METAHEADS_DATA", str(tmp_path / "data"))
+    for line in lines:
+        line = line.replace("--host detectron2", f"--host {host}").replace(
+            " SOLVER.BASE_LR 0.002", ""
+        )
+        words = shlex.split(for_host(line, host))
+        assert main(words[1:] + (SHORT[host] if words[1] == "train" else [])) == 0, line
+    assert (tmp_path / "found/results.json").is_file()
+
+
 def for_host(text: str, host: str) -> str:
     """The text of a page, written for MMDetection, for another host."""
     for before, behind in (("--host ", ""), ("", ":"), ('host="', '"')):
@@ -164,8 +182,16 @@ def write_config(host: str, folder: Path) -> None:
     (folder / NAMES[host]).write_text(text)
 
 
-def test_pictures_of_the_docs_are_there():
+def test_links_of_the_docs_lead_somewhere():
+    seen = []
     for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:
-        for link in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text()):
-            with Image.open(page.parent / link) as image:
-                assert np.asarray(image).std() > 10, link
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if "://" in link:
+                continue
+            seen.append(page.parent / link)
+            assert seen[-1].exists(), f"{page.name}: {link}"
+    pictures = [path for path in seen if path.suffix in (".png", ".jpg")]
+    assert len(pictures) >= 3
+    for path in pictures:
+        with Image.open(path) as image:
+            assert np.asarray(image).std() > 10, path

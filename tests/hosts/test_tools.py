@@ -401,6 +401,14 @@ def test_export_refuses(configs, tmp_path, capsys):
 
 
 @each_host
+def test_check_dataset(host, configs, tmp_path, capsys):
+    overlay = tmp_path / "samples.png"
+    command = ["check-dataset", "--config-file", str(configs[host]), "--overlay", str(overlay)]
+    assert main(command) == 0
+    assert "no faults" in capsys.readouterr().out and cv2.imread(str(overlay)).std() > 10
+
+
+@each_host
 def test_dry_run(host, configs, shapes_data, tmp_path, capsys):
     work = tmp_path / "work"
     command = ["train", "--config-file", str(configs[host]), "--work-dir", str(work), "--dry-run"]

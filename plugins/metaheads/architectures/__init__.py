@@ -1,6 +1,7 @@
 """The architectures, each written once in plain PyTorch."""
 
 from metaheads.architectures.centernet_points import CenterNetPoints
+from metaheads.architectures.cornernet import CenterNetTriplets, CornerNet
 from metaheads.architectures.yolact import Yolact
 
-__all__ = ["CenterNetPoints", "Yolact"]
+__all__ = ["CenterNetPoints", "CenterNetTriplets", "CornerNet", "Yolact"]

@@ -18,7 +18,7 @@ from numpy import ndarray
 from metaheads.datasets.transforms import Record
 from metaheads.structures import Geometry
 
-VIEW_KINDS = ("keep", "fit")
+VIEW_KINDS = ("keep", "pad", "fit")
 # Principal components of ImageNet's colours, in BGR on [0, 1] (Krizhevsky et al., 2012).
 _EIGENVALUES = np.array([0.2141788, 0.01817699, 0.00341571], np.float32)
 _EIGENVECTORS = np.array(
@@ -78,6 +78,13 @@ def keep_resolution(image_size: tuple[int, int], multiple: int) -> Warp:
     return Warp((width // 2, height // 2), size[1], size)  # type: ignore[arg-type]
 
 
+def pad(image_size: tuple[int, int], multiple: int) -> Warp:
+    """As `keep_resolution`, but sides are one less than multiples (CornerNet: 127, 255, ...)."""
+    height, width = image_size
+    size = (height | (multiple - 1), width | (multiple - 1))
+    return Warp((width // 2 + 0.5, height // 2 + 0.5), size[1], size)
+
+
 def fit(image_size: tuple[int, int], size: tuple[int, int]) -> Warp:
     """The image in a view of fixed size, its longer side as long as the view is wide."""
     height, width = image_size
@@ -88,10 +95,10 @@ class TestView:
     """How CenterNet's authors show an image to the network in tests.
 
     Args:
-        kind: "keep" leaves its resolution and surrounds it with black up to the next multiples;
-            "fit" brings its longer side to the view's width.
+        kind: "keep" leaves its resolution and surrounds it with black up to the next multiples,
+            "pad" up to one less; "fit" brings its longer side to the view's width.
         size: (h, w) of the view, for "fit".
-        multiple: of which the view's sides are, for "keep"; a power of two.
+        multiple: of which the view's sides are, for "keep" and "pad"; a power of two.
 
     Raises:
         ValueError: another kind, or a multiple that is no power of two.
@@ -112,8 +119,78 @@ class TestView:
     def __call__(self, image: ndarray) -> tuple[ndarray, Geometry]:
         """(H, W, 3) uint8 -> (h, w, 3) float32 on 0..255, and how it lies in the image."""
         original = image.shape[0], image.shape[1]
-        warp = fit(original, self.size) if self.size else keep_resolution(original, self.multiple)
+        if self.size:
+            warp = fit(original, self.size)
+        else:
+            warp = (pad if self.kind == "pad" else keep_resolution)(original, self.multiple)
         return warp.pixels(image).astype(np.float32), warp.geometry(original)
+
+
+class CropTransform:
+    """The augmentation of CornerNet's authors: a random part of the image, the mirror, colours.
+
+    Args:
+        size: (h, w) of the result.
+        scales: the part is as large as the result times one of these; empty: all of the image, in a
+            square as large as its longer side.
+        border: the part's centre keeps this distance from the image's border (halved for small
+            images until it fits).
+        flip, jitter, lighting, color_order, keypoint_flip_pairs: as in `WarpTransform`.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: tuple[int, int] = (511, 511),
+        scales: tuple[float, ...] = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3),
+        border: int = 128,
+        flip: float = 0.5,
+        jitter: float = 0.4,
+        lighting: float = 0.1,
+        color_order: str = "rgb",
+        keypoint_flip_pairs: tuple[tuple[int, int], ...] = (),
+    ) -> None:
+        _check_augmentation(size, flip, color_order)
+        self.size, self.scales, self.border = size, scales, border
+        self.flip, self.jitter, self.lighting = flip, jitter, lighting
+        self.color_order = color_order
+        self.keypoint_flip_pairs = keypoint_flip_pairs
+
+    def __call__(self, record: Record, rng: Any = np.random) -> Record:
+        """Augments one record, which stays as it is; see `WarpTransform`."""
+        record = self._crop(record, rng)
+        if rng.uniform() < self.flip:
+            record = _mirror(record, self.keypoint_flip_pairs)
+        image = record.image.astype(np.float32)
+        if self.jitter or self.lighting:
+            image = change_colors(image, self.jitter, self.lighting, self.color_order, rng)
+        return dataclasses.replace(record, image=image)
+
+    def _crop(self, record: Record, rng: Any) -> Record:
+        height, width = record.image.shape[:2]
+        if self.scales:
+            scale = rng.choice(np.array(self.scales))
+            part = int(self.size[0] * scale), int(self.size[1] * scale)
+            across, down = (_keep_inside(self.border, side) for side in (width, height))
+            centre = (
+                rng.randint(low=across, high=width - across),
+                rng.randint(low=down, high=height - down),
+            )
+        else:
+            part, centre = (max(height, width),) * 2, (width // 2, height // 2)
+        cut, shift = _cut(record.image, centre, part)
+        zoom = np.array([self.size[1] / part[1], self.size[0] / part[0]], np.float32)
+        keypoints = record.keypoints
+        if keypoints is not None:
+            points = np.where(keypoints[..., 2:] > 0, (keypoints[..., :2] + shift) * zoom, 0)
+            keypoints = np.concatenate((points, keypoints[..., 2:]), -1).astype(np.float32)
+        return dataclasses.replace(
+            record,
+            image=cv2.resize(cut, self.size[::-1]),
+            boxes=((record.boxes + np.tile(shift, 2)) * np.tile(zoom, 2)).astype(np.float32),
+            masks=None,
+            keypoints=keypoints,
+        )
 
 
 class WarpTransform:
@@ -147,12 +224,7 @@ class WarpTransform:
         color_order: str = "rgb",
         keypoint_flip_pairs: tuple[tuple[int, int], ...] = (),
     ) -> None:
-        if min(size) < 1:
-            raise ValueError(f"size: expected (height, width) of at least (1, 1), got {size}")
-        if not 0 <= flip <= 1:
-            raise ValueError(f"flip: expected a probability in [0, 1], got {flip}")
-        if color_order not in ("rgb", "bgr"):
-            raise ValueError(f'color_order: expected "rgb" or "bgr", got {color_order!r}')
+        _check_augmentation(size, flip, color_order)
         self.size, self.scales, self.border = size, scales, border
         self.flip, self.jitter, self.lighting = flip, jitter, lighting
         self.color_order = color_order
@@ -230,6 +302,32 @@ def change_colors(
         image = image * amount + other * (1 - amount)
     shift = 255 * _EIGENVECTORS @ (_EIGENVALUES * rng.normal(scale=lighting or 0, size=3))
     return (image + (shift[::-1] if is_rgb else shift)).astype(np.float32)
+
+
+def _check_augmentation(size: tuple[int, int], flip: float, color_order: str) -> None:
+    if min(size) < 1:
+        raise ValueError(f"size: expected (height, width) of at least (1, 1), got {size}")
+    if not 0 <= flip <= 1:
+        raise ValueError(f"flip: expected a probability in [0, 1], got {flip}")
+    if color_order not in ("rgb", "bgr"):
+        raise ValueError(f'color_order: expected "rgb" or "bgr", got {color_order!r}')
+
+
+def _cut(image: ndarray, centre: tuple[int, int], size: tuple[int, int]) -> tuple[ndarray, ndarray]:
+    """A part of this size around a pixel, black outside of the image, and (2,) how points move.
+
+    Of odd sizes the last row or column stays black, as in the authors' code.
+    """
+    part = np.zeros((*size, 3), image.dtype)
+    source, target, shift = [], [], []
+    for place, side, limit in zip(centre, size[::-1], image.shape[1::-1], strict=True):
+        first, last = max(place - side // 2, 0), min(place + side // 2, limit)
+        move = side // 2 - place
+        source.append(slice(first, last))
+        target.append(slice(first + move, last + move))
+        shift.append(move)
+    part[target[1], target[0]] = image[source[1], source[0]]
+    return part, np.array(shift, np.float32)
 
 
 def _frame(centre: tuple[float, float], width: float) -> ndarray:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metaheads.architectures.centernet_points.targets import PointTargets, make_targets
 from metaheads.distributed import mean_count
-from metaheads.heatmaps import focal_loss
+from metaheads.heatmaps import at_cells, heatmap_loss
 from metaheads.structures import Targets
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ def _of_stack(
 ) -> dict[str, Tensor]:
     boxes = targets.has_box
     image, cell = targets.image[boxes], targets.cell[boxes]
-    sizes = _at(outputs.sizes, image, cell)  # (N, 2) or (N, 2C)
+    sizes = at_cells(outputs.sizes, image, cell)  # (N, 2) or (N, 2C)
     if core.class_specific_sizes:
         labels = targets.labels[boxes][:, None, None].expand(-1, 1, 2)
         sizes = sizes.unflatten(1, (-1, 2)).gather(1, labels)[:, 0]
-    offsets = _at(outputs.offsets, image, cell)
+    offsets = at_cells(outputs.offsets, image, cell)
     found = {
-        "loss_heatmap": _heatmap_loss(core, outputs.heatmap, targets.heatmap),
+        "loss_heatmap": heatmap_loss(outputs.heatmap, targets.heatmap, in_training=core.training),
         "loss_size": core.size_weight * _l1(core, sizes, targets.sizes[boxes]),
         "loss_offset": core.offset_weight * _l1(core, offsets, targets.offsets[boxes]),
     }
@@ -60,24 +60,16 @@ def _of_stack(
     assert outputs.joint_offsets is not None and targets.joint_heatmap is not None
     assert targets.joint_image is not None and targets.joint_cell is not None
     assert targets.joints is not None and targets.joint_offsets is not None
-    joints = _at(outputs.joints, targets.image, targets.cell).unflatten(1, (-1, 2))  # (N, J, 2)
-    peaks = _at(outputs.joint_offsets, targets.joint_image, targets.joint_cell)
+    joints = at_cells(outputs.joints, targets.image, targets.cell).unflatten(
+        1, (-1, 2)
+    )  # (N, J, 2)
+    peaks = at_cells(outputs.joint_offsets, targets.joint_image, targets.joint_cell)
     joint = _l1(core, joints[targets.has_joint], targets.joints[targets.has_joint])
-    heatmap = _heatmap_loss(core, outputs.joint_heatmap, targets.joint_heatmap)
+    heatmap = heatmap_loss(outputs.joint_heatmap, targets.joint_heatmap, in_training=core.training)
     found["loss_joint"] = core.joint_weight * joint
     found["loss_joint_heatmap"] = core.joint_heatmap_weight * heatmap
     found["loss_joint_offset"] = core.offset_weight * _l1(core, peaks, targets.joint_offsets)
     return found
-
-
-def _at(maps: Tensor, image: Tensor, cell: Tensor) -> Tensor:
-    """(B, D, h, w) maps at flat cells -> (N, D)."""
-    return maps.flatten(2).transpose(1, 2)[image, cell]
-
-
-def _heatmap_loss(core: CenterNetPoints, logits: Tensor, heatmap: Tensor) -> Tensor:
-    summed, positives = focal_loss(logits, heatmap)
-    return summed / (mean_count(positives) if core.training else positives.clamp(min=1))
 
 
 def _l1(core: CenterNetPoints, found: Tensor, wanted: Tensor) -> Tensor:

@@ -141,10 +141,11 @@ class CenterNetPoints(nn.Module):
         input, boxes not clipped; joints, if there are any, as keypoints with scores."""
         return decode(self, outputs)
 
-    def merge_flipped(self, outputs: list[PointOutputs]) -> list[PointOutputs]:
-        """Raw outputs of 2B images, the second half the first one mirrored -> of B, for flip
-        testing."""
-        return merge_flipped(self, outputs)
+    def decode_flipped(
+        self, outputs: list[PointOutputs], image_sizes: list[tuple[int, int]]
+    ) -> list[Detections]:
+        """As `decode`, from 2B raw outputs: of images, and then of the same ones mirrored."""
+        return decode(self, merge_flipped(self, outputs))
 
     def decode_fixed(
         self, outputs: list[PointOutputs], image_size: tuple[int, int]

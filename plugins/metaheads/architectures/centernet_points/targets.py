@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from metaheads.heatmaps import draw_gaussians, gaussian_radius
+from metaheads.heatmaps import draw_gaussians, gaussian_radius, ignore_crowds
 from metaheads.structures import Targets
 
 if TYPE_CHECKING:
     from metaheads.architectures.centernet_points.network import CenterNetPoints
-
-IGNORED = 0.9999  # so high that a negative there costs next to nothing, and no positive
 
 
 class PointTargets(NamedTuple):
@@ -73,7 +71,7 @@ def _of_image(
     cells = centres.long()  # (N, 2) x, y
     radii = gaussian_radius(sizes.flip(1).ceil(), core.min_overlap, core.radius_formula).long()
     heatmap = draw_gaussians((core.num_classes, height, width), cells, labels, radii)
-    _ignore_crowds(heatmap, targets, core.stride)
+    ignore_crowds(heatmap, targets, targets.boxes.new_tensor([1 / core.stride] * 2))
     found = PointTargets(
         heatmap,
         torch.full_like(labels, index),
@@ -121,13 +119,3 @@ def _with_joints(
         joint_cell=peak_cells[:, 1] * width + peak_cells[:, 0],
         joint_offsets=peaks - peak_cells,
     )
-
-
-def _ignore_crowds(heatmap: Tensor, targets: Targets, stride: int) -> None:
-    """Cells of a crowd are no negatives of its class."""
-    for box, label in zip(
-        targets.boxes[targets.is_crowd] / stride, targets.labels[targets.is_crowd], strict=True
-    ):
-        x1, y1 = box[:2].floor().clamp(min=0).long().tolist()
-        x2, y2 = box[2:].ceil().clamp(min=0).long().tolist()
-        heatmap[label, y1:y2, x1:x2].clamp_(min=IGNORED)

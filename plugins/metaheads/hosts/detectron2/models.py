@@ -109,10 +109,9 @@ class HostedInstances(nn.Module):
             return losses
         if self.flip_test:
             outputs = self.raw_outputs(torch.cat((batch, batch.flip(3))))
-            outputs = self.core.merge_flipped(outputs)
+            found = self.core.decode_flipped(outputs, [batch_size] * len(batch))
         else:
-            outputs = self.raw_outputs(batch)
-        found = self.core.decode(outputs, [batch_size] * len(batch))
+            found = self.core.decode(self.raw_outputs(batch), [batch_size] * len(batch))
         results = []
         for each, detections, (_, geometry) in zip(batched_inputs, found, views, strict=True):
             given = geometry.original_size

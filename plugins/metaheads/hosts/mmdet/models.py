@@ -83,11 +83,10 @@ class HostedInstances(BaseDetector):
         input."""
         size = tuple(batch_inputs.shape[-2:])
         if self.flip_test:
-            mirrored = torch.cat((batch_inputs, batch_inputs.flip(3)))
-            outputs = self.core.merge_flipped(self.raw_outputs(mirrored))
+            outputs = self.raw_outputs(torch.cat((batch_inputs, batch_inputs.flip(3))))
+            found = self.core.decode_flipped(outputs, [size] * len(batch_inputs))
         else:
-            outputs = self.raw_outputs(batch_inputs)
-        found = self.core.decode(outputs, [size] * len(batch_inputs))
+            found = self.core.decode(self.raw_outputs(batch_inputs), [size] * len(batch_inputs))
         results = [
             to_instance_data(each.finish(to_geometry(sample, rescale)))
             for each, sample in zip(found, batch_data_samples, strict=True)
