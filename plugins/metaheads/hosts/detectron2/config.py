@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 
-from metaheads.architectures import CenterNetPoints, Yolact
+from metaheads.architectures import CenterNetPoints, CenterNetTriplets, CornerNet, Yolact
 from metaheads.backbones import DLA, Darknet53, DeconvResNet, DeformableResNet, Hourglass
 from metaheads.datasets.transforms import TrainTransform
-from metaheads.datasets.warps import TestView, WarpTransform
+from metaheads.datasets.warps import CropTransform, TestView, WarpTransform
 from metaheads.hosts.detectron2.datasets import register_datasets
 from metaheads.options import check_options, option_defaults
 
@@ -22,6 +22,8 @@ from metaheads.options import check_options, option_defaults
 OPTION_NODES: dict[str, Callable] = {
     "MODEL.YOLACT": Yolact,
     "MODEL.CENTERNETPOINTS": CenterNetPoints,
+    "MODEL.CENTERNETTRIPLETS": CenterNetTriplets,
+    "MODEL.CORNERNET": CornerNet,
     "MODEL.DARKNET": Darknet53,
     "MODEL.DEFORMABLE_RESNET": DeformableResNet,
     "MODEL.DECONV_RESNET": DeconvResNet,
@@ -29,12 +31,19 @@ OPTION_NODES: dict[str, Callable] = {
     "MODEL.HOURGLASS": Hourglass,
     "INPUT.TRANSFORM": TrainTransform,
     "INPUT.WARP": WarpTransform,
+    "INPUT.CROP_TRANSFORM": CropTransform,
     "INPUT.TEST_VIEW": TestView,
 }
 # INPUT.MAPPER -> the transform of its training images.
-TRANSFORMS: dict[str, Callable] = {"metaheads": TrainTransform, "metaheads_warp": WarpTransform}
+TRANSFORMS: dict[str, Callable] = {
+    "metaheads": TrainTransform,
+    "metaheads_warp": WarpTransform,
+    "metaheads_crop": CropTransform,
+}
 # INPUT.FORMAT says it for the whole config.
-_STATED_ELSEWHERE = {"INPUT.TRANSFORM.COLOR_ORDER", "INPUT.WARP.COLOR_ORDER"}
+_STATED_ELSEWHERE = {
+    f"INPUT.{node}.COLOR_ORDER" for node in ("TRANSFORM", "WARP", "CROP_TRANSFORM")
+}
 
 
 class MetaheadsConfig(CfgNode):
@@ -97,10 +106,10 @@ class MetaheadsConfig(CfgNode):
 def add_metaheads_config(cfg: CfgNode) -> None:
     """Adds our nodes and keys to `get_cfg()`'s result, in place; a second call changes nothing.
 
-    - MODEL.<ARCHITECTURE>, MODEL.<BACKBONE>, INPUT.TRANSFORM, INPUT.WARP, INPUT.TEST_VIEW: our
-      classes' options in upper case.
+    - MODEL.<ARCHITECTURE>, MODEL.<BACKBONE>, INPUT.TRANSFORM, INPUT.WARP, INPUT.CROP_TRANSFORM,
+      INPUT.TEST_VIEW: our classes' options in upper case.
     - INPUT.MAPPER: "metaheads" for our data mapper with INPUT.TRANSFORM, "metaheads_warp" with
-      INPUT.WARP; "" for Detectron2's.
+      INPUT.WARP, "metaheads_crop" with INPUT.CROP_TRANSFORM; "" for Detectron2's.
     - INPUT.TEST_SIZE: (height, width) to which the model stretches images of another size; () off.
     - INPUT.USE_TEST_VIEW: in tests the model sees what INPUT.TEST_VIEW says, instead.
     - TEST.FLIP: predict from the image and its mirror, where the architecture can merge them.

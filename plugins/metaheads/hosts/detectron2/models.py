@@ -157,6 +157,16 @@ class CenterNetPoints(HostedInstances):
     core_class = architectures.CenterNetPoints
 
 
+@META_ARCH_REGISTRY.register()
+class CornerNet(HostedInstances):
+    core_class = architectures.CornerNet
+
+
+@META_ARCH_REGISTRY.register()
+class CenterNetTriplets(HostedInstances):
+    core_class = architectures.CenterNetTriplets
+
+
 def to_targets(instances: Instances, size: tuple[int, int], batch_size: tuple[int, int]) -> Targets:
     """Detectron2's ground truth of an image -> ours.
 

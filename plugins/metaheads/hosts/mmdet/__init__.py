@@ -9,13 +9,20 @@ from metaheads.hosts.mmdet.checkpoints import (
     TrainLoop,
 )
 from metaheads.hosts.mmdet.data import (
+    CropTransform,
     FixedResize,
     PackInputs,
     TestView,
     TrainTransform,
     WarpTransform,
 )
-from metaheads.hosts.mmdet.models import CenterNetPoints, HostedInstances, Yolact
+from metaheads.hosts.mmdet.models import (
+    CenterNetPoints,
+    CenterNetTriplets,
+    CornerNet,
+    HostedInstances,
+    Yolact,
+)
 
 __all__ = [
     "HOOKS",
@@ -25,6 +32,9 @@ __all__ = [
     "AtomicLocalBackend",
     "BroadcastBuffers",
     "CenterNetPoints",
+    "CenterNetTriplets",
+    "CornerNet",
+    "CropTransform",
     "FixedResize",
     "HostedInstances",
     "PackInputs",

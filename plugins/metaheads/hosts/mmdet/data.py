@@ -99,6 +99,13 @@ class WarpTransform(_RecordTransform):
     transform_class = warps.WarpTransform
 
 
+@TRANSFORMS.register_module()
+class CropTransform(_RecordTransform):
+    """Options as in `metaheads.datasets.warps.CropTransform`."""
+
+    transform_class = warps.CropTransform
+
+
 def to_record(results: dict) -> transforms.Record:
     """MMDetection's results dict, with image and annotations loaded, as a host-free record."""
     masks = results.get("gt_masks")

@@ -172,6 +172,16 @@ class CenterNetPoints(HostedInstances):
 
 
 @MODELS.register_module()
+class CornerNet(HostedInstances):
+    core_class = architectures.CornerNet
+
+
+@MODELS.register_module()
+class CenterNetTriplets(HostedInstances):
+    core_class = architectures.CenterNetTriplets
+
+
+@MODELS.register_module()
 class YolactFPN(architectures.yolact.YolactFPN):
     """The authors' feature pyramid as a neck for other detectors."""
 
