@@ -1,4 +1,4 @@
-# A small CenterNetTriplets from scratch: one stack of an hourglass with a quarter of the usual width.
+# A small CenterNet (triplets) from scratch: one hourglass with a quarter of the usual width.
 model = dict(
     type="metaheads.CenterNetTriplets",
     data_preprocessor=dict(

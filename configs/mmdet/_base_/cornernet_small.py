@@ -1,4 +1,4 @@
-# A small CornerNet from scratch: one stack of an hourglass with a quarter of the usual width.
+# A small CornerNet from scratch: one hourglass with a quarter of the usual width.
 model = dict(
     type="metaheads.CornerNet",
     data_preprocessor=dict(

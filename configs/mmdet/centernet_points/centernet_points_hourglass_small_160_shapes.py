@@ -1,7 +1,7 @@
 # The embedded data set at 160 x 192 pixels, boxes only.
 _base_ = [
     "../_base_/runtime.py",
-    "../_base_/centernet_points_r18.py",
+    "../_base_/centernet_points_hourglass_small.py",
     "../_base_/from_scratch_shapes.py",
     "../_base_/shapes.py",
 ]
@@ -18,10 +18,7 @@ test_pipeline = [
     dict(type="metaheads.FixedResize", size=size),
     dict(type="PackDetInputs"),
 ]
-model = dict(
-    backbone=dict(deconv_channels=(128, 64, 64)),
-    core=dict(num_classes=7),
-)
+model = dict(core=dict(num_classes=7))
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
