@@ -190,6 +190,8 @@ def to_coco(
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "score": float(found.scores[index]),
         }
+        if found.keypoints is not None:
+            entry["keypoints"] = found.keypoints[index].flatten().tolist()
         if found.masks is not None:
             encoded = rle.encode(np.asfortranarray(found.masks[index].numpy().astype(np.uint8)))
             entry["segmentation"] = {**encoded, "counts": encoded["counts"].decode()}

@@ -28,7 +28,7 @@ def corner_pool(maps: Tensor, direction: str, *, is_compatible: bool = False) ->
             hand no gradient on.)
     """
     axis, is_reversed = DIRECTIONS[direction]
-    if torch.compiler.is_exporting():
+    if torch.compiler.is_compiling():
         return _doubling(maps, axis, is_reversed)
     if is_compatible and axis == -1:
         turned = maps.transpose(-1, -2).contiguous()

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils
-from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
+from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, Keypoints
 from numpy import ndarray
 from pycocotools import mask as rle
 
 from metaheads.datasets.transforms import Record
 from metaheads.hosts.detectron2.config import TRANSFORMS, options_of
+
+_MIDDLE = 0.5  # what Detectron2 adds to a file's keypoints, and takes off for the evaluation
 
 
 class MetaheadsMapper:
@@ -29,6 +31,7 @@ class MetaheadsMapper:
         image_format: channel order of the images, "RGB" or "BGR".
         transform: of the training images.
         use_masks: objects bring their masks; without one an object counts as a crowd.
+        num_keypoints: objects bring so many keypoints; 0 for none.
     """
 
     @configurable
@@ -39,11 +42,12 @@ class MetaheadsMapper:
         image_format: str,
         transform: Callable[[Record], Record] | None,
         use_masks: bool = True,
+        num_keypoints: int = 0,
     ) -> None:
         self.is_train = is_train
         self.image_format = image_format
         self.transform = transform
-        self.use_masks = use_masks
+        self.use_masks, self.num_keypoints = use_masks, num_keypoints
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -55,6 +59,9 @@ class MetaheadsMapper:
             "image_format": cfg.INPUT.FORMAT,
             "transform": builder(**options, color_order=color_order) if is_train else None,
             "use_masks": cfg.MODEL.MASK_ON,
+            "num_keypoints": (
+                cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0
+            ),
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +75,8 @@ class MetaheadsMapper:
         detection_utils.check_image_size(inputs, image)
         if self.transform is not None:
             annotations = copy.deepcopy(dataset_dict.get("annotations", []))
-            record = self.transform(to_record(image, annotations, use_masks=self.use_masks))
+            options = {"use_masks": self.use_masks, "num_keypoints": self.num_keypoints}
+            record = self.transform(to_record(image, annotations, **options))
             image = record.image
             inputs["instances"] = record_to_instances(record)
         inputs["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
@@ -90,11 +98,19 @@ def read_image(file_name: str, image_format: str) -> ndarray:
 
 
 def to_record(
-    image: ndarray, annotations: list[dict[str, Any]], *, use_masks: bool = True
+    image: ndarray,
+    annotations: list[dict[str, Any]],
+    *,
+    use_masks: bool = True,
+    num_keypoints: int = 0,
 ) -> Record:
     """An image and its annotations in Detectron2's format -> a record.
 
-    With `use_masks`, an object without any mask cannot train one: it counts as a crowd.
+    With `use_masks`, an object without any mask cannot train one: it counts as a crowd. Detectron2
+    moves keypoints to the middle of their pixels; here they are as in the file.
+
+    Raises:
+        ValueError: an object has another number of keypoints.
     """
     height, width = image.shape[:2]
     boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
@@ -113,6 +129,7 @@ def to_record(
         labels=np.array([each["category_id"] for each in annotations], np.int64),
         is_crowd=crowds,
         masks=masks,
+        keypoints=_keypoints(annotations, num_keypoints) if num_keypoints else None,
     )
 
 
@@ -122,9 +139,27 @@ def record_to_instances(record: Record) -> Instances:
     instances.gt_boxes = Boxes(torch.from_numpy(np.ascontiguousarray(record.boxes)))
     instances.gt_classes = torch.from_numpy(np.ascontiguousarray(record.labels))
     instances.gt_is_crowd = torch.from_numpy(np.ascontiguousarray(record.is_crowd))
+    if record.keypoints is not None:
+        instances.gt_keypoints = Keypoints(torch.from_numpy(record.keypoints))
     if record.masks is not None:
         instances.gt_masks = BitMasks(torch.from_numpy(np.ascontiguousarray(record.masks)))
     return instances
+
+
+def _keypoints(annotations: list[dict[str, Any]], count: int) -> ndarray:
+    """(N, count, 3) float32; zeros where an object has none."""
+    found = np.zeros((len(annotations), count, 3), np.float32)
+    for target, annotation in zip(found, annotations, strict=True):
+        given = np.array(annotation.get("keypoints") or [], np.float32).reshape(-1, 3)
+        if len(given) not in (0, count):
+            raise ValueError(
+                f"an object has {len(given)} keypoints, the config says {count} "
+                "(MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS)"
+            )
+        if len(given):
+            target[:] = given
+            target[:, :2] -= np.where(given[:, 2:] > 0, _MIDDLE, given[:, :2])
+    return found
 
 
 def _decode_mask(segmentation: Any, height: int, width: int) -> ndarray | None:

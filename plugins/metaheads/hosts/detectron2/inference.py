@@ -99,4 +99,11 @@ def to_detections(instances: Instances) -> Detections:
         labels=instances.pred_classes,
         masks=fields.get("pred_masks"),
         mask_scores=fields.get("mask_scores"),
+        keypoints=_keypoints(fields),
     )
+
+
+def _keypoints(fields: dict[str, Any]) -> torch.Tensor | None:
+    """As a file has them: Detectron2 adds half a pixel; its own heads add the score of a map."""
+    found = fields.get("pred_keypoints")
+    return None if found is None else found[..., :3] - found.new_tensor([0.5, 0.5, 0])

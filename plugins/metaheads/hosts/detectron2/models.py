@@ -181,6 +181,11 @@ def to_targets(instances: Instances, size: tuple[int, int], batch_size: tuple[in
     if (height, width) != size:
         scale_x, scale_y = size[1] / width, size[0] / height
         boxes = boxes * boxes.new_tensor([scale_x, scale_y, scale_x, scale_y])
+    keypoints = None
+    if instances.has("gt_keypoints"):
+        keypoints = instances.gt_keypoints.tensor.float()
+        if (height, width) != size:
+            keypoints = keypoints * keypoints.new_tensor([scale_x, scale_y, 1])
     masks = None
     if instances.has("gt_masks"):
         masks = _to_bitmap(instances.gt_masks, (height, width)).to(device)
@@ -195,6 +200,7 @@ def to_targets(instances: Instances, size: tuple[int, int], batch_size: tuple[in
         labels=instances.gt_classes,
         is_crowd=instances.gt_is_crowd if instances.has("gt_is_crowd") else crowds,
         masks=None if masks is None else _pad_to(masks, batch_size),
+        keypoints=keypoints,
     )
 
 
@@ -208,6 +214,10 @@ def to_instances(detections: Detections, image_size: tuple[int, int]) -> Instanc
         instances.pred_masks = detections.masks
     if detections.mask_scores is not None:
         instances.mask_scores = detections.mask_scores
+    if detections.keypoints is not None:  # Detectron2 counts from the corner of a pixel
+        instances.pred_keypoints = detections.keypoints + detections.keypoints.new_tensor(
+            [0.5, 0.5, 0]
+        )
     return instances
 
 

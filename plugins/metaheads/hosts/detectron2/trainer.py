@@ -203,11 +203,14 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> InstanceEvaluator:
-        tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+        tasks = ("bbox",)
+        tasks += ("segm",) if cfg.MODEL.MASK_ON else ()
+        tasks += ("keypoints",) if cfg.MODEL.KEYPOINT_ON else ()
         folder = f"{cfg.OUTPUT_DIR}/inference"
         if len(cfg.DATASETS.TEST) > 1:
             folder = f"{folder}/{dataset_name}"
-        return InstanceEvaluator(dataset_name, tasks, output_dir=folder)
+        sigmas = tuple(cfg.TEST.KEYPOINT_OKS_SIGMAS)
+        return InstanceEvaluator(dataset_name, tasks, output_dir=folder, kpt_oks_sigmas=sigmas)
 
 
 def best_metric(cfg: Any) -> str:

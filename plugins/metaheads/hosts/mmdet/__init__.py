@@ -1,7 +1,14 @@
 """MMDetection 3.x as a host: importing this package registers our names under the scope
 `metaheads`."""
 
-from metaheads.hosts.mmdet.registry import HOOKS, LOOPS, MODELS, TRANSFORMS  # isort: skip
+from metaheads.hosts.mmdet.registry import (  # isort: skip
+    DATASETS,
+    HOOKS,
+    LOOPS,
+    METRICS,
+    MODELS,
+    TRANSFORMS,
+)
 from metaheads.hosts.mmdet.checkpoints import (
     AtomicLocalBackend,
     BroadcastBuffers,
@@ -9,13 +16,16 @@ from metaheads.hosts.mmdet.checkpoints import (
     TrainLoop,
 )
 from metaheads.hosts.mmdet.data import (
+    CocoKeypoints,
     CropTransform,
     FixedResize,
+    LoadKeypoints,
     PackInputs,
     TestView,
     TrainTransform,
     WarpTransform,
 )
+from metaheads.hosts.mmdet.evaluation import KeypointMetric
 from metaheads.hosts.mmdet.models import (
     CenterNetPoints,
     CenterNetTriplets,
@@ -25,6 +35,8 @@ from metaheads.hosts.mmdet.models import (
 )
 
 __all__ = [
+    "DATASETS",
+    "METRICS",
     "HOOKS",
     "LOOPS",
     "MODELS",
@@ -33,10 +45,13 @@ __all__ = [
     "BroadcastBuffers",
     "CenterNetPoints",
     "CenterNetTriplets",
+    "CocoKeypoints",
     "CornerNet",
     "CropTransform",
     "FixedResize",
     "HostedInstances",
+    "KeypointMetric",
+    "LoadKeypoints",
     "PackInputs",
     "PlainCheckpoints",
     "TestView",

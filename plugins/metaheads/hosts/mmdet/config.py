@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 
 from metaheads.options import check_parameter
 
+_KEYPOINTS = ("metaheads.CocoKeypoints",)
 _RUNNER_OPTIONS = tuple(inspect.signature(Runner.__init__).parameters)[1:]
 
 
@@ -113,7 +114,7 @@ def coco_sources(cfg: Config, *, train: bool) -> list[dict[str, Any]]:
             "use_masks": _uses_masks(cfg),
         }
         for dataset in datasets
-        if dataset.type in ("CocoDataset", "mmdet.CocoDataset", CocoDataset)
+        if dataset.type in ("CocoDataset", "mmdet.CocoDataset", CocoDataset, *_KEYPOINTS)
     ]
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmdet.datasets import CocoDataset
 from mmdet.datasets.transforms import PackDetInputs
 from mmdet.structures.bbox import HorizontalBoxes, get_box_tensor
 from mmdet.structures.mask import BitmapMasks
 
 from metaheads.datasets import transforms, warps
-from metaheads.hosts.mmdet.registry import TRANSFORMS
+from metaheads.hosts.mmdet.registry import DATASETS, TRANSFORMS
 from metaheads.options import check_options
 
 META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "to_original")
@@ -51,9 +54,61 @@ class TestView(BaseTransform):
         return results
 
 
+@DATASETS.register_module()
+class CocoKeypoints(CocoDataset):
+    """MMDetection's CocoDataset, whose instances keep their `keypoints`, (K, 3).
+
+    Args:
+        num_keypoints: K.
+        others: as in CocoDataset.
+
+    Raises:
+        ValueError: an object has another number of keypoints.
+    """
+
+    def __init__(self, *args: Any, num_keypoints: int, **kwargs: Any) -> None:
+        self.num_keypoints = num_keypoints
+        super().__init__(*args, **kwargs)
+
+    def parse_data_info(self, raw_data_info: dict) -> dict:
+        image, annotations = raw_data_info["raw_img_info"], raw_data_info["raw_ann_info"]
+        parsed = super().parse_data_info({"raw_img_info": image, "raw_ann_info": []})
+        for annotation in annotations:
+            # One by one, as MMDetection leaves some out.
+            one = {"raw_img_info": image, "raw_ann_info": [annotation]}
+            for instance in super().parse_data_info(one)["instances"]:
+                instance["keypoints"] = self._keypoints(annotation)
+                parsed["instances"].append(instance)
+        return parsed
+
+    def _keypoints(self, annotation: dict) -> np.ndarray:
+        given = np.array(annotation.get("keypoints") or [], np.float32).reshape(-1, 3)
+        if len(given) not in (0, self.num_keypoints):
+            raise ValueError(
+                f"{self.ann_file}: annotation {annotation.get('id')} has {len(given)} keypoints, "
+                f"the config says num_keypoints={self.num_keypoints}"
+            )
+        return given if len(given) else np.zeros((self.num_keypoints, 3), np.float32)
+
+
+@TRANSFORMS.register_module()
+class LoadKeypoints(BaseTransform):
+    """`gt_keypoints` (N, K, 3) of a `CocoKeypoints`; stands behind LoadAnnotations."""
+
+    def __init__(self, num_keypoints: int) -> None:
+        self.num_keypoints = num_keypoints
+
+    def transform(self, results: dict) -> dict:
+        found = [each["keypoints"] for each in results["instances"]]
+        results["gt_keypoints"] = np.array(found, np.float32).reshape(-1, self.num_keypoints, 3)
+        return results
+
+
 @TRANSFORMS.register_module()
 class PackInputs(PackDetInputs):
     """MMDetection's, with the geometry of `TestView` and with keypoints."""
+
+    mapping_table: ClassVar = {**PackDetInputs.mapping_table, "gt_keypoints": "keypoints"}
 
     def __init__(self, meta_keys: tuple[str, ...] = META_KEYS) -> None:
         super().__init__(meta_keys=meta_keys)
@@ -80,6 +135,8 @@ class _RecordTransform(BaseTransform):
         results["gt_bboxes_labels"] = record.labels
         results["gt_ignore_flags"] = record.is_crowd
         results.pop("gt_masks", None)
+        if record.keypoints is not None:
+            results["gt_keypoints"] = record.keypoints
         if record.masks is not None:
             results["gt_masks"] = BitmapMasks(record.masks.astype(np.uint8), *size)
         return results
@@ -116,5 +173,5 @@ def to_record(results: dict) -> transforms.Record:
         labels=np.asarray(results["gt_bboxes_labels"], np.int64),
         is_crowd=np.asarray(results["gt_ignore_flags"], bool),
         masks=None if masks is None else masks.to_ndarray().astype(bool),
-        keypoints=None,
+        keypoints=results.get("gt_keypoints"),
     )

@@ -99,4 +99,5 @@ def to_detections(instances) -> Detections:
         labels=instances.labels,
         masks=instances.get("masks"),
         mask_scores=instances.get("mask_scores"),
+        keypoints=instances.get("keypoints"),
     )

@@ -11,5 +11,7 @@ MODELS = Registry("model", parent=mmdet_registry.MODELS, scope=SCOPE, locations=
 TRANSFORMS = Registry(
     "transform", parent=mmdet_registry.TRANSFORMS, scope=SCOPE, locations=_LOCATIONS
 )
+DATASETS = Registry("dataset", parent=mmdet_registry.DATASETS, scope=SCOPE, locations=_LOCATIONS)
+METRICS = Registry("metric", parent=mmdet_registry.METRICS, scope=SCOPE, locations=_LOCATIONS)
 HOOKS = Registry("hook", parent=mmdet_registry.HOOKS, scope=SCOPE, locations=_LOCATIONS)
 LOOPS = Registry("loop", parent=mmdet_registry.LOOPS, scope=SCOPE, locations=_LOCATIONS)
