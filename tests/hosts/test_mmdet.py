@@ -67,6 +67,8 @@ def test_every_registered_name_builds():
         "DeformableResNet": dict(depth=18, dcn_blocks=(0, 1, 1, 1)),
         "Darknet53": {},
         "CenterNetPoints": dict(backbone=backbone, core=dict(in_channels=[128], strides=[8])),
+        "CenterNetTriplets": dict(backbone=backbone, core=dict(in_channels=[128], strides=[8])),
+        "CornerNet": dict(backbone=backbone, core=dict(in_channels=[128], strides=[8])),
         "DLA": {},
         "DeconvResNet": dict(depth=18, convolution="plain"),
         "Hourglass": dict(channels=(8, 16), blocks=(1, 1), stem_channels=8),

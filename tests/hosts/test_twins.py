@@ -20,6 +20,7 @@ PRETRAINED = {
         "detectron2://ImageNetPretrained/torchvision/R-50.pkl",
         f"{TORCHVISION}resnet50-0676ba61.pth?matching_heuristics=True",
     },
+    "torchvision://resnet18": {f"{TORCHVISION}resnet18-f37072fd.pth?matching_heuristics=True"},
     "torchvision://resnet101": {
         f"{TORCHVISION}resnet101-63fe2227.pth",
         f"{TORCHVISION}resnet101-63fe2227.pth?matching_heuristics=True",
