@@ -27,12 +27,12 @@ class RawNetwork(nn.Module):
         self.module = module
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(tensor for _, tensor in _flatten(self._outputs(images)))
+        return tuple(tensor for _, tensor in flatten_outputs(self._outputs(images)))
 
     @torch.no_grad()
     def names(self, images: Tensor) -> list[str]:
         """A name for each output."""
-        return [name for name, _ in _flatten(self._outputs(images))]
+        return [name for name, _ in flatten_outputs(self._outputs(images))]
 
     def _outputs(self, images: Tensor) -> Any:
         return self.module.raw_outputs(images)  # type: ignore[operator]
@@ -221,16 +221,16 @@ def _pair(distances: Tensor) -> tuple[list[int], list[int]]:
     return rows.tolist(), nearest[rows].tolist()
 
 
-def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+def flatten_outputs(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     """(name, tensor) of named tuples, tuples, lists and dicts of tensors; None is left out."""
     if isinstance(value, Tensor):
         yield name or "output", value
     elif hasattr(value, "_fields"):
         for field in value._fields:
-            yield from _flatten(getattr(value, field), f"{name}_{field}" if name else field)
+            yield from flatten_outputs(getattr(value, field), f"{name}_{field}" if name else field)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _flatten(item, f"{name}_{key}" if name else str(key))
+            yield from flatten_outputs(item, f"{name}_{key}" if name else str(key))
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            yield from _flatten(item, f"{name}_{index}" if name else str(index))
+            yield from flatten_outputs(item, f"{name}_{index}" if name else str(index))
