@@ -52,7 +52,7 @@ class MetaheadsMapper:
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         color_order = cfg.INPUT.FORMAT.lower()
-        builder = TRANSFORMS[cfg.INPUT.MAPPER]
+        builder = TRANSFORMS[cfg.INPUT.MAPPER or "metaheads"]
         options = options_of(cfg, builder)
         return {
             "is_train": is_train,
