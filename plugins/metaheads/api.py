@@ -153,6 +153,7 @@ def load(
     optimise: bool = False,
     bfloat16: bool = False,
     compile: bool = False,
+    flip: bool = False,
 ) -> Model:
     """Builds the model of a config and loads a checkpoint of either host, or an imported one.
 
@@ -167,6 +168,7 @@ def load(
         bfloat16: predict with autocast to bfloat16, where the device computes with it; raw outputs
             change by less than 5 % of their largest value.
         compile: torch.compile backbone, neck and heads, at the first image of a size.
+        flip: predict from the image and its mirror, where the architecture can merge them.
 
     Raises:
         FileNotFoundError, ValueError, KeyError: what does not exist or does not fit, and the
@@ -179,6 +181,10 @@ def load(
         raise ValueError(f"{torch.cuda.get_device_name(device)} has no bfloat16: leave it out")
     inference = importlib.import_module(f"metaheads.hosts.{host}.inference")
     hosted = inference.build(path, checkpoint, device, trust_checkpoint)
+    if flip:
+        if not hasattr(getattr(hosted.module, "core", None), "decode_flipped"):
+            raise ValueError(f"{path}: this model cannot merge an image and its mirror: no flip")
+        hosted.module.flip_test = True
     if optimise:
         grey = np.full((64, 64, 3), 128, np.uint8)
         optimisation.optimise(hosted.module, lambda: hosted.detect([grey]))

@@ -1,5 +1,6 @@
 """One checkpoint gives the same numbers in both hosts."""
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -9,7 +10,7 @@ pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 
 from tests.hosts import pair  # noqa: E402
 
-from metaheads import weights  # noqa: E402
+from metaheads import load, weights  # noqa: E402
 from metaheads.datasets import transforms  # noqa: E402
 from metaheads.export import flatten_outputs  # noqa: E402
 from metaheads.structures import Targets  # noqa: E402
@@ -111,6 +112,25 @@ def test_the_comparison_notices_a_broken_geometry(models, name, monkeypatch):
     monkeypatch.setattr(transforms, "resize_image", nearest)  # MMDetection's transform uses it
     with pytest.raises(AssertionError):
         compare(models, name)
+
+
+@pytest.mark.parametrize("host", ["mmdet", "detectron2"])
+def test_flip_testing_through_load(host, name, shapes_data, monkeypatch):
+    """A symmetric picture: with the mirror nothing changes but digits; YOLACT refuses."""
+    monkeypatch.setenv("METAHEADS_DATA", str(shapes_data))
+    if name == SMALL:
+        with pytest.raises(ValueError, match="no flip"):
+            load(name, host=host, device="cpu", flip=True)
+        return
+    torch.manual_seed(0)
+    model = load(name, host=host, device="cpu", flip=True)
+    half = torch.randint(0, 255, (144, 96, 3), dtype=torch.uint8).numpy()
+    found = model.predict(np.concatenate((half, half[:, ::-1]), 1))
+    assert model.module.flip_test and found.scores.isfinite().all()
+    if "points" in name:
+        centres = (found.boxes[:, 0] + found.boxes[:, 2]) / 2
+        nearest = (centres[:, None] + centres[None] - 192).abs().amin(1)
+        assert len(found) == 100 and nearest.median() < 4, "and what is found is symmetric"
 
 
 def test_a_checkpoint_moves_there_and_back(models):

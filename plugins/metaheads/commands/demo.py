@@ -49,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_trust_argument(parser)
     parser.add_argument("--device", help="cpu, cuda, ...")
     add_speed_arguments(parser)
+    parser.add_argument(
+        "--flip",
+        action="store_true",
+        help="predict from the image and its mirror (keypoint detectors)",
+    )
     parser.add_argument("--threshold", type=float, default=0.3, help="lowest score to keep")
     parser.add_argument("--classes", nargs="+", help="keep only these")
     parser.add_argument("--output", default="predictions", help="folder of the results")
@@ -85,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         host=args.host,
         device=args.device,
         trust_checkpoint=args.trust_checkpoint,
+        flip=args.flip,
         **{name: getattr(args, name) for name in SPEEDS},
     )
     labels = _labels_of(args.classes, model.class_names)

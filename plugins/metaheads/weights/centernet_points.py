@@ -1,6 +1,7 @@
-"""The authors' CenterNet (objects as points) checkpoints (xingyizhou/CenterNet) -> ours.
+"""CenterNet (objects as points) checkpoints of the authors and of MMDetection -> ours.
 
-The state dict is that of a module with `backbone` (our DLA, DeconvResNet or Hourglass) and `core`
+The authors' are xingyizhou/CenterNet's, MMDetection's those of its `CenterNet` (ResNet-18). The
+state dict is that of a module with `backbone` (our DLA, DeconvResNet or Hourglass) and `core`
 (CenterNetPoints). No number changes.
 """
 
@@ -54,6 +55,61 @@ def convert(
     return converted, coverage
 
 
+_MMDET: tuple[Rule, ...] = (
+    (r"backbone\.(.+)", r"backbone.\1"),
+    *(
+        rule
+        for index in range(6)
+        for rule in (
+            (
+                rf"neck\.deconv_layers\.{index}\.conv\.conv_offset\.(\w+)",
+                rf"backbone.deconv_layers.{3 * index}.conv_offset_mask.\1",
+            ),
+            (
+                rf"neck\.deconv_layers\.{index}\.conv\.(\w+)",
+                rf"backbone.deconv_layers.{3 * index}.\1",
+            ),
+            (
+                rf"neck\.deconv_layers\.{index}\.bn\.(\w+)",
+                rf"backbone.deconv_layers.{3 * index + 1}.\1",
+            ),
+        )
+    ),
+    (r"bbox_head\.heatmap_head\.(.+)", r"core.heads.0.hm.\1"),
+    (r"bbox_head\.wh_head\.(.+)", r"core.heads.0.wh.\1"),
+    (r"bbox_head\.offset_head\.(.+)", r"core.heads.0.reg.\1"),
+    (r"data_preprocessor\..+", None),
+)
+
+
+def convert_mmdet(
+    state_dict: Mapping[str, Tensor], *, complete: bool = True
+) -> tuple[dict[str, Tensor], Coverage]:
+    """Renames a checkpoint of MMDetection's CenterNet, for a DeconvResNet with "plain" or
+    "deformable" convolutions; its deformable ones have no bias, ours get one of zero.
+
+    It sees RGB with MMDetection's usual mean and deviation.
+
+    Raises:
+        KeyError: entries that it does not have.
+    """
+    converted, coverage = rename_keys(state_dict, _MMDET, "a checkpoint of MMDetection's CenterNet")
+    for name in [name for name in converted if name.endswith(".conv_offset_mask.weight")]:
+        layer = name.removesuffix(".conv_offset_mask.weight")
+        weight = converted[f"{layer}.weight"]
+        converted.setdefault(f"{layer}.bias", weight.new_zeros(weight.shape[0]))
+    return converted, coverage
+
+
+register_importer(
+    Importer(
+        name="mmdet_centernet",
+        signature=r"bbox_head\.heatmap_head\..+",
+        convert=convert_mmdet,
+        source="https://github.com/open-mmlab/mmdetection/tree/main/configs/centernet",
+        licence="Apache-2.0",
+    )
+)
 register_importer(
     Importer(
         name="centernet_points",

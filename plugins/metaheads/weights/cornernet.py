@@ -1,4 +1,5 @@
-"""The authors' CornerNet and CenterNet (triplets) checkpoints -> ours, for `import-weights`.
+"""CornerNet and CenterNet (triplets) checkpoints of the authors, and MMDetection's CornerNet, ->
+ours, for `import-weights`.
 
 The state dict is that of a module with `backbone` (our Hourglass) and `core` (CornerNet or
 CenterNetTriplets). No number changes.
@@ -6,6 +7,7 @@ CenterNetTriplets). No number changes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -56,6 +58,70 @@ def convert(
     return converted, coverage
 
 
+# MMDetection's parts of a pooled feature -> ours.
+_POOL = {
+    "direction1_conv": "p1_conv1",
+    "direction2_conv": "p2_conv1",
+    "aftpool_conv.conv": "p_conv1",
+    "aftpool_conv.bn": "p_bn1",
+    "conv1.conv": "conv1",
+    "conv1.bn": "bn1",
+    "conv2": "conv2",
+}
+_MMDET_HEADS = {"heat": "heat", "emb": "tag", "off": "offset"}
+_MMDET: tuple[Rule, ...] = (
+    (r"backbone\.stem\.0\.(.+)", r"backbone.pre.0.\1"),
+    (r"backbone\.stem\.1\.0\.downsample\.(.+)", r"backbone.pre.1.skip.\1"),
+    (r"backbone\.stem\.1\.0\.(.+)", r"backbone.pre.1.\1"),
+    (r"backbone\.hourglass_modules\.(.+)\.downsample\.(.+)", r"backbone.kps.\1.skip.\2"),
+    (r"backbone\.hourglass_modules\.(.+)", r"backbone.kps.\1"),
+    (r"backbone\.inters\.(.+)", r"backbone.inters.\1"),
+    (r"backbone\.out_convs\.(.+)", r"backbone.cnvs.\1"),
+    *(
+        (rf"backbone\.{theirs}\.(\d)\.{part}\.(\w+)", rf"backbone.{ours}.\1.{place}.\2")
+        for theirs, ours in (("conv1x1s", "inters_"), ("remap_convs", "cnvs_"))
+        for place, part in enumerate(("conv", "bn"))
+    ),
+    *(
+        (
+            rf"bbox_head\.(tl|br)_pool\.(\d)\.{re.escape(theirs)}\.(.+)",
+            rf"core.stacks.\2.\1.pool.{ours}.\3",
+        )
+        for theirs, ours in _POOL.items()
+    ),
+    *(
+        (
+            rf"bbox_head\.(tl|br)_{theirs}\.(\d)\.{index}\.conv\.(\w+)",
+            rf"core.stacks.\2.\1.{ours}.{2 * index}.\3",
+        )
+        for theirs, ours in _MMDET_HEADS.items()
+        for index in (0, 1)
+    ),
+    (r"data_preprocessor\..+", None),
+)
+
+
+def convert_mmdet(
+    state_dict: Mapping[str, Tensor], *, complete: bool = True
+) -> tuple[dict[str, Tensor], Coverage]:
+    """Renames a checkpoint of MMDetection's CornerNet, which sees RGB with MMDetection's usual mean
+    and deviation.
+
+    Raises:
+        KeyError: entries that it does not have.
+    """
+    return rename_keys(state_dict, _MMDET, "a checkpoint of MMDetection's CornerNet")
+
+
+register_importer(
+    Importer(
+        name="mmdet_cornernet",
+        signature=r"bbox_head\.tl_pool\..+",
+        convert=convert_mmdet,
+        source="https://github.com/open-mmlab/mmdetection/tree/main/configs/cornernet",
+        licence="Apache-2.0",
+    )
+)
 register_importer(
     Importer(
         name="centernet_triplets",
