@@ -18,14 +18,18 @@ import torch
 import torch.nn.functional as F
 from mmcv.ops import CornerPool
 from mmdet.models.dense_heads import CenterNetHead, CornerHead
+from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaheads.architectures.centernet_points import CenterNetPoints, PointOutputs
 from metaheads.architectures.cornernet import CornerNet, CornerOutputs
 from metaheads.architectures.cornernet.decode import find_pairs
+from metaheads.backbones import Hourglass
 from metaheads.ops.corner_pool import DIRECTIONS, corner_pool
 from metaheads.profiling import processor_name
+from metaheads.weights import load_into
+from metaheads.weights.cornernet import convert_mmdet
 
 CLASSES, SIZE, REPEATS = 80, 128, 15
 
@@ -37,10 +41,10 @@ def smooth_maps(channels: int, *, sharpness: float = 1.5) -> Tensor:
     return sharpness * fine - 4 + 0.01 * torch.randn(1, channels, SIZE, SIZE)
 
 
-def interleaved(candidates: dict[str, Callable]) -> dict[str, float]:
+def interleaved(candidates: dict[str, Callable], repeats: int = REPEATS) -> dict[str, float]:
     """Median milliseconds of each."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(REPEATS + 1):  # the first warms up
+    for _ in range(repeats + 1):  # the first warms up
         for name, run in candidates.items():
             start = time.perf_counter()
             run()
@@ -114,6 +118,39 @@ def cornernet() -> tuple[dict[str, float], str]:
     return times, f"{top} best pairs equal"
 
 
+@torch.no_grad()
+def hourglass() -> tuple[dict[str, float], str]:
+    """CornerNet with Hourglass-104 at 127 x 127 pixels, equal weights: ours leaves the heads of the
+    first stack out."""
+    config = dict(
+        type="CornerNet",
+        backbone=dict(type="HourglassNet", num_stacks=2, feat_channel=256),
+        neck=None,
+        bbox_head=dict(
+            type="CornerHead",
+            num_classes=CLASSES,
+            in_channels=256,
+            num_feat_levels=2,
+            corner_emb_channels=1,
+        ),
+    )
+    theirs = MODELS.build(config).eval()
+    ours = nn.ModuleDict({"backbone": Hourglass(), "core": CornerNet([256, 256], [4, 4])}).eval()
+    load_into(ours, convert_mmdet(theirs.state_dict())[0])
+    images = torch.randn(1, 3, 127, 127)
+
+    def run_ours():
+        return ours["core"](ours["backbone"](images))
+
+    def run_theirs():
+        return theirs.bbox_head(theirs.extract_feat(images))
+
+    difference = (run_ours()[0].tl_heatmap - run_theirs()[0][-1]).abs().max()
+    assert difference < 1e-3, "both compute the same"
+    times = interleaved({"ours": run_ours, "MMDetection's CornerNet": run_theirs}, repeats=5)
+    return times, f"raw outputs within {difference:.0e}"
+
+
 def pooling(direction: str, *, backward: bool) -> dict[str, float]:
     maps = torch.randn(1, 128, SIZE, SIZE, requires_grad=backward)
     grad = torch.randn(1, 128, SIZE, SIZE)
@@ -144,6 +181,7 @@ def main() -> None:
         "|---|---:|---:|---:|---|",
     ]
     rows = {"CenterNet, decode": centernet(), "CornerNet, decode to pairs": cornernet()}
+    rows["CornerNet-104 at 127 x 127, network"] = hourglass()
     for direction in DIRECTIONS:
         rows[f"{direction} pooling, forward"] = pooling(direction, backward=False), ""
         rows[f"{direction} pooling, forward and backward"] = pooling(direction, backward=True), ""
