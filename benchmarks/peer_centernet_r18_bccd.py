@@ -2,7 +2,7 @@
 # the peer, not ours.
 _base_ = [
     "mmdet::_base_/default_runtime.py",
-    "../configs/mmdet/_base_/from_scratch.py",
+    "../configs/mmdet/_base_/from_scratch_bccd.py",
     "../configs/mmdet/_base_/bccd.py",
 ]
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(by_epoch=False, interval=312))
@@ -60,19 +60,6 @@ test_pipeline = [
     dict(
         type="PackDetInputs",
         meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "border"),
-    ),
-]
-max_iters = 312
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=31),
-    dict(
-        type="CosineAnnealingLR",
-        by_epoch=False,
-        begin=30,
-        end=max_iters,
-        T_max=max_iters - 30,
-        eta_min=1e-5,
     ),
 ]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

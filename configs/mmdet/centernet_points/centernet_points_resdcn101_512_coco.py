@@ -1,37 +1,15 @@
 # The authors' resdcn_101, 140 epochs (34.6 AP without, 36.2 with the mirror).
-_base_ = ["../_base_/runtime.py", "../_base_/coco_warp.py"]
+_base_ = ["./centernet_points_resdcn18_512_coco.py"]
 
 model = dict(
-    type="metaheads.CenterNetPoints",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[104.01362025, 114.03422265, 119.9165958],
-        std=[73.6027665, 69.89082075, 70.9150767],
-        bgr_to_rgb=False,
-        pad_size_divisor=32,
-    ),
-    backbone=dict(
-        type="metaheads.DeconvResNet",
-        depth=101,
-        deconv_channels=(256, 128, 64),
-        convolution="deformable",
-        init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet101"),
-    ),
-    core=dict(in_channels=[64], strides=[4]),
-    test_cfg=dict(flip=True),
+    backbone=dict(depth=101, init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet101"))
 )
 max_iters = 172480
-train_cfg = dict(type="metaheads.TrainLoop", max_iters=max_iters, val_interval=12320)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
-# Without decay of the weights AdamW is the authors' Adam.
-optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=0.000375, weight_decay=0))
+train_cfg = dict(max_iters=max_iters, val_interval=12320)
+optim_wrapper = dict(optimizer=dict(lr=0.000375))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=501),
     dict(type="MultiStepLR", by_epoch=False, milestones=[110880, 147840], gamma=0.1),
 ]
-auto_scale_lr = dict(enable=False, base_batch_size=96)
+auto_scale_lr = dict(base_batch_size=96)
 train_dataloader = dict(batch_size=96)
-default_hooks = dict(
-    checkpoint=dict(interval=10000, save_best="coco/bbox_mAP"), logger=dict(interval=50)
-)
