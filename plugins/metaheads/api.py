@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from metaheads import optimise as optimisation
+from metaheads.augment import predict_at_scales
 from metaheads.configs import find_config
 from metaheads.media import read_image
 from metaheads.profiling import Probe
@@ -92,17 +93,27 @@ class Model:
         self.input_format = hosted.input_format
 
     @torch.no_grad()
-    def predict(self, image: str | Path | np.ndarray, threshold: float = 0.0) -> Detections:
+    def predict(
+        self,
+        image: str | Path | np.ndarray,
+        threshold: float = 0.0,
+        scales: Sequence[float] = (1.0,),
+    ) -> Detections:
         """What is in an image: finished detections on the CPU, in pixels of this image.
 
         Args:
             image: a file, or (H, W, 3) uint8 RGB.
             threshold: only detections with a score above it.
+            scales: sizes at which the image is looked at, see `augment.predict_at_scales`.
 
         Raises:
             FileNotFoundError, ValueError: no such file; not an image, or an array of another form.
         """
-        return self.predict_batch([as_rgb(image)], threshold)[0]
+        pixels = as_rgb(image)
+        if tuple(scales) == (1.0,):
+            return self.predict_batch([pixels], threshold)[0]
+        found = predict_at_scales(lambda each: self.predict_batch([each])[0], pixels, scales)
+        return found[found.scores > threshold]
 
     @torch.no_grad()
     def predict_batch(self, images: list[np.ndarray], threshold: float = 0.0) -> list[Detections]:

@@ -261,11 +261,11 @@ def test_a_terminated_demo_leaves_whole_results(configs, weights_of, tmp_path, m
     write_video(tmp_path / "clip.avi", 9)
     predicted = []
 
-    def predict(model, image, threshold):
+    def predict(model, image, threshold, scales):
         predicted.append(image)
         if len(predicted) == 4:
             os.kill(os.getpid(), signal.SIGTERM)
-        return plain(model, image, threshold)
+        return plain(model, image, threshold, scales)
 
     plain = Model.predict
     monkeypatch.setattr(Model, "predict", predict)

@@ -54,6 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="predict from the image and its mirror (keypoint detectors)",
     )
+    parser.add_argument(
+        "--scales",
+        nargs="+",
+        type=float,
+        default=[1.0],
+        help="sizes at which each picture is looked at (models of boxes)",
+    )
     parser.add_argument("--threshold", type=float, default=0.3, help="lowest score to keep")
     parser.add_argument("--classes", nargs="+", help="keep only these")
     parser.add_argument("--output", default="predictions", help="folder of the results")
@@ -104,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
             target = output / names[Path(source.name)] if args.save else None
             with _Pictures(target, source) as pictures:
                 for frame in readable(source, args.keep_going, done):
-                    found = _select(model, frame, args.threshold, labels)
+                    found = _select(model, frame, args, labels)
                     results.add(to_coco(found, image_id, source.name, frame, model.class_names))
                     done.count(found)
                     if not (args.save or args.show):
@@ -220,9 +227,11 @@ def _labels_of(classes: list[str] | None, known: Sequence[str]) -> set[int] | No
     return {index for index, name in enumerate(known) if name in classes}
 
 
-def _select(model: Model, frame: Frame, threshold: float, labels: set[int] | None) -> Detections:
+def _select(
+    model: Model, frame: Frame, args: argparse.Namespace, labels: set[int] | None
+) -> Detections:
     assert frame.image is not None
-    found = model.predict(frame.image, threshold)
+    found = model.predict(frame.image, args.threshold, args.scales)
     if labels is None:
         return found
     return found[[index for index, label in enumerate(found.labels.tolist()) if label in labels]]

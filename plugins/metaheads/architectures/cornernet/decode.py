@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from metaheads.augment import merge_by_soft_nms
 from metaheads.heatmaps import Peaks, find_peaks, gather_cells
-from metaheads.ops.soft_nms import soft_nms
 from metaheads.structures import Detections
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def decode(
             if points:
                 cells = Centres(*(torch.cat(parts) for parts in zip(*points, strict=True)))
                 merged = confirm(core, merged, cells._replace(points=cells.points * scale), size)
-            found.append(suppress(core, merged))
+            plain = Detections(merged.boxes, merged.scores, merged.labels)
+            found.append(merge_by_soft_nms(plain, core.max_detections, core.nms))
         return found
 
 
@@ -151,16 +152,3 @@ def confirm(
     scores = (2 * found.scores + centres.scores[nearest]) / 3
     found = dataclasses.replace(found, scores=scores)[confirmed]
     return found[found.scores.sort(descending=True, stable=True).indices]
-
-
-def suppress(core: CornerNet, found: Detections) -> Detections:
-    """Soft-NMS of each class; the best `max_detections`, best first."""
-    parts = [found[:0]]
-    for label in found.labels.unique().tolist():
-        part = found[found.labels == label]
-        kept = soft_nms(part.boxes, part.scores, method=core.nms)
-        parts.append(dataclasses.replace(part[kept.rows], scores=kept.scores))
-    merged = Detections.cat(parts)
-    order = merged.scores.sort(descending=True, stable=True).indices
-    merged = merged[order[: core.max_detections]]
-    return Detections(merged.boxes, merged.scores, merged.labels)
