@@ -1,4 +1,4 @@
-# MMDetection's own CenterNet reaches AP 0.274 with this schedule.
+# 312 iterations of 8 images; MMDetection's own: benchmarks/peer_centernet_r18_bccd.py.
 _base_ = [
     "../_base_/runtime.py",
     "../_base_/centernet_points_r18.py",
