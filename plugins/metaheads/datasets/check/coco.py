@@ -15,6 +15,7 @@ from metaheads.datasets.check.entries import (
     find_class_differences,
     find_duplicate_ids,
     find_malformed_boxes,
+    find_malformed_keypoints,
     find_missing_crowd_flags,
     find_missing_fields,
     find_unknown_ids,
@@ -74,6 +75,7 @@ def check_coco(
     class_names: Sequence[str] | None = None,
     num_classes: int | None = None,
     use_masks: bool = True,
+    num_keypoints: int = 0,
     verify_images: int = 2000,
     is_strict: bool = False,
     progress: Callable[[], Any] = lambda: None,
@@ -84,6 +86,7 @@ def check_coco(
         class_names: of the config, in the order of the labels; None if it takes them from the file.
         num_classes: of the config's model.
         use_masks: every annotation needs a segmentation.
+        num_keypoints: an object has so many keypoints, or none; 0: keypoints are not used.
         verify_images: so many images, evenly spaced, are decoded.
         is_strict: what trains nothing, such as boxes without area, is a fault as well.
         progress: called for every decoded image.
@@ -107,6 +110,7 @@ def check_coco(
         *find_missing_crowd_flags(data["annotations"]),
         *find_class_differences(categories, used, class_names, num_classes),
         *boxes,
+        *(find_malformed_keypoints(data["annotations"], num_keypoints) if num_keypoints else ()),
         *missing,
         *images,
         *(find_malformed_masks(data) if use_masks and not images else ()),

@@ -104,6 +104,20 @@ def find_missing_crowd_flags(annotations: list[dict[str, Any]]) -> Iterator[str]
         yield f'annotations without "iscrowd": {list_some(without)}; add "iscrowd": 0 (or 1)'
 
 
+def find_malformed_keypoints(annotations: list[dict[str, Any]], count: int) -> Iterator[str]:
+    """An object has `count` keypoints (x, y, visibility each), or none."""
+    broken = []
+    for annotation in annotations:
+        keypoints = annotation.get("keypoints") or []
+        if not are_numbers(keypoints) or len(keypoints) not in (0, 3 * count):
+            broken.append(f"{annotation['id']} ({len(keypoints) / 3:g} keypoints)")
+    if broken:
+        yield (
+            f"annotations without exactly {count} keypoints, the config's number: "
+            f"{list_some(broken)}; correct them, or the number of keypoints in the config"
+        )
+
+
 def find_malformed_boxes(annotations: list[dict[str, Any]]) -> Iterator[str]:
     broken = [
         f"{annotation['id']} ({annotation['bbox']!r})"

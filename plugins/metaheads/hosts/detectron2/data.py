@@ -16,6 +16,7 @@ from pycocotools import mask as rle
 
 from metaheads.datasets.transforms import Record
 from metaheads.hosts.detectron2.config import TRANSFORMS, options_of
+from metaheads.hosts.detectron2.datasets import num_keypoints
 
 _MIDDLE = 0.5  # what Detectron2 adds to a file's keypoints, and takes off for the evaluation
 
@@ -59,9 +60,7 @@ class MetaheadsMapper:
             "image_format": cfg.INPUT.FORMAT,
             "transform": builder(**options, color_order=color_order) if is_train else None,
             "use_masks": cfg.MODEL.MASK_ON,
-            "num_keypoints": (
-                cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0
-            ),
+            "num_keypoints": num_keypoints(cfg),
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:

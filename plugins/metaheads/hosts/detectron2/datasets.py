@@ -64,6 +64,11 @@ def class_names(cfg: CfgNode) -> list[str]:
     return [str(number) for number in range(num_classes(cfg))]
 
 
+def num_keypoints(cfg: CfgNode) -> int:
+    """How many keypoints the objects of a config's data have; 0 if it uses none."""
+    return cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0
+
+
 def num_classes(cfg: CfgNode) -> int:
     """How many classes the model of a config tells apart."""
     node = cfg.MODEL.get(cfg.MODEL.META_ARCHITECTURE.upper())

@@ -27,7 +27,7 @@ from metaheads.errors import blaming, heard_from_processes, tell
 from metaheads.hosts.detectron2 import backbones, models  # noqa: F401 - registers our names
 from metaheads.hosts.detectron2.checkpoint import Checkpointer
 from metaheads.hosts.detectron2.config import add_metaheads_config
-from metaheads.hosts.detectron2.datasets import num_classes, register_datasets
+from metaheads.hosts.detectron2.datasets import num_classes, num_keypoints, register_datasets
 from metaheads.hosts.detectron2.lazy import LazyTrainer, load_lazy_config
 from metaheads.hosts.detectron2.tracking import TrackingWriter
 from metaheads.hosts.detectron2.trainer import Trainer
@@ -95,6 +95,7 @@ def coco_sources(cfg: Cfg, *, train: bool) -> list[dict[str, Any]]:
                     "image_folder": Path(metadata.image_root),
                     "num_classes": num_classes(cfg),
                     "use_masks": cfg.MODEL.MASK_ON,
+                    "num_keypoints": num_keypoints(cfg),
                 }
             )
     return sources

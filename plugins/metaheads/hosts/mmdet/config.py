@@ -112,6 +112,7 @@ def coco_sources(cfg: Config, *, train: bool) -> list[dict[str, Any]]:
             "class_names": class_names(dataset),
             "num_classes": _num_classes(cfg.model),
             "use_masks": _uses_masks(cfg),
+            "num_keypoints": dataset.get("num_keypoints", 0),
         }
         for dataset in datasets
         if dataset.type in ("CocoDataset", "mmdet.CocoDataset", CocoDataset, *_KEYPOINTS)
