@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from metaheads import optimise as optimisation
-from metaheads.augment import predict_at_scales
+from metaheads.augment import check_flip, predict_at_scales
 from metaheads.configs import find_config
 from metaheads.media import read_image
 from metaheads.profiling import Probe
@@ -193,8 +193,7 @@ def load(
     inference = importlib.import_module(f"metaheads.hosts.{host}.inference")
     hosted = inference.build(path, checkpoint, device, trust_checkpoint)
     if flip:
-        if not hasattr(getattr(hosted.module, "core", None), "decode_flipped"):
-            raise ValueError(f"{path}: this model cannot merge an image and its mirror: no flip")
+        check_flip(getattr(hosted.module, "core", hosted.module))
         hosted.module.flip_test = True
     if optimise:
         grey = np.full((64, 64, 3), 128, np.uint8)

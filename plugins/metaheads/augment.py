@@ -13,6 +13,12 @@ from metaheads.ops.soft_nms import soft_nms
 from metaheads.structures import Detections
 
 
+def check_flip(core: object) -> None:
+    """Raises ValueError for an architecture that cannot merge an image and its mirror."""
+    if not hasattr(core, "decode_flipped"):
+        raise ValueError(f"{type(core).__name__} cannot merge an image and its mirror: no flip")
+
+
 def predict_at_scales(
     predict: Callable[[np.ndarray], Detections],
     image: np.ndarray,

@@ -30,9 +30,9 @@ class RawNetwork(nn.Module):
         return tuple(tensor for _, tensor in flatten_outputs(self._outputs(images)))
 
     @torch.no_grad()
-    def names(self, images: Tensor) -> list[str]:
-        """A name for each output."""
-        return [name for name, _ in flatten_outputs(self._outputs(images))]
+    def named(self, images: Tensor) -> dict[str, Tensor]:
+        """The outputs by their names."""
+        return dict(flatten_outputs(self._outputs(images)))
 
     def _outputs(self, images: Tensor) -> Any:
         return self.module.raw_outputs(images)  # type: ignore[operator]
@@ -75,7 +75,7 @@ def write_network(
             exported = torch.export.export(network, (example,), dynamic_shapes=shapes)
             torch.export.save(exported, out)
             return torch.export.load(out).module()
-        return _write_onnx(network, example, shapes, network.names(images), out)
+        return _write_onnx(network, example, shapes, list(network.named(images)), out)
 
 
 def _write_onnx(
@@ -150,8 +150,8 @@ def compare_outputs(
     """Raw outputs of the model and of the written file, number by number."""
     differences: dict[str, Difference] = {}
     for images in inputs:
-        names = network.names(images)
-        for name, ours, theirs in zip(names, network(images), program(images), strict=True):
+        expected = network.named(images)
+        for (name, ours), theirs in zip(expected.items(), program(images), strict=True):
             differences.setdefault(name, Difference()).add(ours, theirs)
     return differences
 
@@ -183,10 +183,12 @@ def compare_detections(
     nearest box of its class.
     """
     report = DetectionReport(0, 0, set(), {})
+    names: list[str] = []
     for images in inputs:
+        names = names or list(network.named(images))
         module, size = network.module, tuple(images.shape[-2:])
         expected = module.core.decode(module.raw_outputs(images), [size] * len(images))  # type: ignore[operator, union-attr]
-        values = dict(zip(network.names(images), program(images), strict=True))
+        values = dict(zip(names, program(images), strict=True))
         found = FixedDetections(**values)
         for index, ours in enumerate(expected):
             _compare_image(report, ours, found.of_image(index), max(size))

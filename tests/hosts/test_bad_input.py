@@ -50,6 +50,7 @@ def train(host: str, folder: Path, *words: str) -> int:
         ("detectron2", "MODEL.META_ARCHITECTURE=Yolakt", "no 'Yolakt'; did you mean Yolact"),
         ("detectron2", "SOLVER.LR_SCHEDULER_NAME=foo", "cannot build.*foo"),
         ("mmdet", "load_from=/nowhere/x.pth", "load_from of the config: no file /nowhere/x.pth"),
+        ("detectron2", "TEST.FLIP=True", "Yolact cannot merge an image and its mirror"),
         ("detectron2", "MODEL.WEIGHTS=/nowhere/x.pth", "of the config: no file /nowhere/x.pth"),
     ],
 )

@@ -92,6 +92,8 @@ def test_misspelt_and_ill_typed_options_are_named():
         MODELS.build({**model, "core": {**model.core, "num_prototype": 3}})
     with pytest.raises(TypeError, match="core.num_classes.*expected int.*'seven'"):
         MODELS.build({**model, "core": {**model.core, "num_classes": "seven"}})
+    with pytest.raises(ValueError, match="Yolact cannot merge an image and its mirror"):
+        MODELS.build({**model, "test_cfg": {"flip": True}})
     with pytest.raises(KeyError, match="did you mean train_cfg"):
         load_config(config_path(SMALL), [("train_cgf.max_iters", "3")], work_dir=None)
 

@@ -59,6 +59,8 @@ def test_our_backbones_are_equal(name):
     assert kind == f"metaheads.{theirs.MODEL.BACKBONE.NAME}"
     backbone.pop("init_cfg", None)
     backbone_class = getattr(backbones, theirs.MODEL.BACKBONE.NAME)
+    padded = pair.mmdet_config(name).model.data_preprocessor.get("pad_size_divisor", 1)
+    assert padded == getattr(backbone_class, "size_divisor", 1), "as Detectron2 pads for it"
     assert_options_equal(backbone_class, backbone, options_of(theirs, backbone_class))
 
 

@@ -6,7 +6,6 @@ model = dict(
         mean=[123.68, 116.78, 103.94],
         std=[58.40, 57.12, 57.38],
         bgr_to_rgb=True,
-        pad_size_divisor=32,
     ),
     backbone=dict(
         type="metaheads.Hourglass",

@@ -8,7 +8,6 @@ model = dict(
         mean=[104.01362025, 114.03422265, 119.9165958],
         std=[73.6027665, 69.89082075, 70.9150767],
         bgr_to_rgb=False,
-        pad_size_divisor=32,
     ),
     backbone=dict(
         type="metaheads.Hourglass",

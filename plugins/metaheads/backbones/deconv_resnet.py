@@ -25,10 +25,13 @@ class DeconvResNet(DeformableResNet):
     Attributes:
         channels: [the last of deconv_channels].
         strides: [4] for three deconvolutions.
+        size_divisor: of which the input's sides must be multiples.
 
     Raises:
         ValueError: an option is outside of what is said above.
     """
+
+    size_divisor = 32
 
     def __init__(
         self,

@@ -22,10 +22,13 @@ class DLA(nn.Module):
     Attributes:
         channels: [width of the stride-4 feature].
         strides: [4].
+        size_divisor: of which the input's sides must be multiples.
 
     Raises:
         ValueError: lists of other lengths than six.
     """
+
+    size_divisor = 32
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ class _Hosted:
 
     @property
     def size_divisibility(self) -> int:
-        return 32 if min(self.strides) < 8 else 0
+        return getattr(self, "size_divisor", 0)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = super().forward(images)

@@ -19,6 +19,7 @@ from detectron2.structures.masks import polygons_to_bitmask
 from torch import Tensor, nn
 
 from metaheads import architectures
+from metaheads.augment import check_flip
 from metaheads.datasets.transforms import resize_tensor
 from metaheads.datasets.warps import TestView
 from metaheads.hosts.detectron2.config import options_of, test_size
@@ -58,6 +59,8 @@ class HostedInstances(nn.Module):
         self.backbone, self.core = backbone, core
         self.image_size = None if image_size is None else tuple(image_size)
         self.test_view, self.flip_test = test_view, flip_test
+        if flip_test:
+            check_flip(core)
         shapes = backbone.output_shape()
         self.features = sorted(shapes, key=lambda name: shapes[name].stride)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)

@@ -18,6 +18,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from metaheads import architectures, backbones
+from metaheads.augment import check_flip
 from metaheads.hosts.mmdet.registry import MODELS
 from metaheads.losses import check_finite
 from metaheads.options import check_options
@@ -54,6 +55,8 @@ class HostedInstances(BaseDetector):
         if neck is not None:
             self.neck = MODELS.build(neck)
         self.core = build_core(self.core_class, core)
+        if self.flip_test:
+            check_flip(self.core)
 
     def extract_feat(self, batch_inputs: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised images -> features, finest first."""
