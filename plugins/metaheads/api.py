@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from metaheads import optimise as optimisation
-from metaheads.augment import check_flip, predict_at_scales
+from metaheads.augment import check_scales, check_views, predict_at_scales
 from metaheads.configs import find_config
 from metaheads.media import read_image
 from metaheads.profiling import Probe
@@ -49,7 +49,9 @@ class HostedModel(Protocol):
     class_names: list[str]
     input_format: InputFormat
 
-    def detect(self, images: list[np.ndarray]) -> list[Detections]: ...
+    def detect(
+        self, images: list[np.ndarray], scales: Sequence[float] = ()
+    ) -> list[Detections]: ...
 
     def probes(self) -> list[Probe]: ...
 
@@ -97,32 +99,40 @@ class Model:
         self,
         image: str | Path | np.ndarray,
         threshold: float = 0.0,
-        scales: Sequence[float] = (1.0,),
+        scales: Sequence[float] = (),
     ) -> Detections:
         """What is in an image: finished detections on the CPU, in pixels of this image.
 
         Args:
             image: a file, or (H, W, 3) uint8 RGB.
             threshold: only detections with a score above it.
-            scales: sizes at which the image is looked at, see `augment.predict_at_scales`.
+            scales: sizes at which the image is looked at, by default what the config says; merged
+                by the architecture, or for a host's own model by `augment.predict_at_scales`.
 
         Raises:
-            FileNotFoundError, ValueError: no such file; not an image, or an array of another form.
+            FileNotFoundError, ValueError: no such file; not an image, or an array of another form;
+                scales for a model that cannot merge them.
         """
         pixels = as_rgb(image)
-        if tuple(scales) == (1.0,):
-            return self.predict_batch([pixels], threshold)[0]
+        if not scales or hasattr(self.module, "core"):
+            return self.predict_batch([pixels], threshold, scales)[0]
+        scales = check_scales(scales)
         found = predict_at_scales(lambda each: self.predict_batch([each])[0], pixels, scales)
         return found[found.scores > threshold]
 
     @torch.no_grad()
-    def predict_batch(self, images: list[np.ndarray], threshold: float = 0.0) -> list[Detections]:
+    def predict_batch(
+        self,
+        images: list[np.ndarray],
+        threshold: float = 0.0,
+        scales: Sequence[float] = (),
+    ) -> list[Detections]:
         """As `predict`, for several (H, W, 3) uint8 RGB arrays in one pass of the network."""
         images = [as_rgb(each) for each in images]
         if not images:
             return []
         with self._precision():
-            found = [each.to("cpu") for each in self._hosted.detect(images)]
+            found = [each.to("cpu") for each in self._hosted.detect(images, scales)]
         return [each[each.scores > threshold] for each in found]
 
     def probes(self) -> list[Probe]:
@@ -193,7 +203,8 @@ def load(
     inference = importlib.import_module(f"metaheads.hosts.{host}.inference")
     hosted = inference.build(path, checkpoint, device, trust_checkpoint)
     if flip:
-        check_flip(getattr(hosted.module, "core", hosted.module))
+        core = getattr(hosted.module, "core", hosted.module)
+        check_views(core, flip=True, scales=(1.0,))
         hosted.module.flip_test = True
     if optimise:
         grey = np.full((64, 64, 3), 128, np.uint8)
@@ -235,4 +246,6 @@ def core_probes(module: torch.nn.Module) -> list[Probe]:
     """The stages of a model of ours behind its features; none of a model of the host's own."""
     if not hasattr(module, "core"):
         return []
-    return [(module.core, "decode", "decode"), (Detections, "finish", "masks")]
+    steps = ("candidates", "merge_views") if hasattr(module.core, "merge_views") else ("decode",)
+    found: list[Probe] = [(module.core, name, "decode") for name in steps]
+    return [*found, (Detections, "finish", "masks")]

@@ -1,22 +1,77 @@
-"""Multi-scale testing: one image at several sizes, merged by soft-NMS; for any model of boxes."""
+"""Test-time augmentation: an image and its mirror, at one size or several, merged.
+
+Architectures that can merge views have, besides `decode`:
+
+- `candidates(outputs, image_sizes, is_flipped=False)`: of each image what is to be merged, in
+  pixels of the network input, with a method `finish(geometry)` that carries it to the original
+  image; with `is_flipped` the outputs are those of images, and then of the same ones mirrored;
+- `merge_views(views)`: the finished candidates of all views of one image -> its `Detections`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from metaheads.ops.soft_nms import soft_nms
-from metaheads.structures import Detections
+from metaheads.structures import Detections, Geometry
 
 
-def check_flip(core: object) -> None:
-    """Raises ValueError for an architecture that cannot merge an image and its mirror."""
-    if not hasattr(core, "decode_flipped"):
-        raise ValueError(f"{type(core).__name__} cannot merge an image and its mirror: no flip")
+def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
+    """The scales in the order in which views are merged, that of the image's own size first.
+
+    Raises:
+        ValueError: no scale, or one that is not positive.
+    """
+    if not scales or not min(scales) > 0:
+        raise ValueError(f"scales must be positive numbers, got {list(scales)}")
+    return tuple(sorted(scales, key=lambda scale: abs(scale - 1)))
+
+
+def check_views(core: object, *, flip: bool, scales: Sequence[float]) -> tuple[float, ...]:
+    """As `check_scales`.
+
+    Raises:
+        ValueError: also where an architecture cannot merge several views of an image.
+    """
+    ordered = check_scales(scales)
+    if (flip or len(scales) > 1) and not hasattr(core, "merge_views"):
+        asked = "an image and its mirror: no flip" if flip else "sizes of an image: no scales"
+        raise ValueError(f"{type(core).__name__} cannot merge {asked}")
+    return ordered
+
+
+def predict_views(
+    module: Any, views: Iterable[tuple[Tensor, list[Geometry]]], *, flip: bool = False
+) -> list[Detections]:
+    """Finished detections of a batch of images.
+
+    Args:
+        module: with `raw_outputs` and `core`.
+        views: of each scale the normalised images (B, 3, H, W), and how each lies in its original;
+            the first is that of the images' own size.
+        flip: look at the mirrors, too.
+    """
+    core, found = module.core, []
+    can_merge = hasattr(core, "merge_views")
+    for images, geometries in views:
+        sizes = [tuple(images.shape[-2:])] * len(images)
+        outputs = module.raw_outputs(torch.cat((images, images.flip(3))) if flip else images)
+        if can_merge:
+            each = core.candidates(outputs, sizes, is_flipped=flip)
+        else:
+            each = core.decode(outputs, sizes)
+        found.append([one.finish(place) for one, place in zip(each, geometries, strict=True)])
+    if not can_merge:
+        (finished,) = found
+        return finished
+    return [core.merge_views(list(of_image)) for of_image in zip(*found, strict=True)]
 
 
 def predict_at_scales(
@@ -25,11 +80,10 @@ def predict_at_scales(
     scales: Sequence[float],
     max_detections: int = 100,
 ) -> Detections:
-    """What is found in an image at several sizes (CenterNet, Sec. 5; CornerNet, Sec. 4.4).
+    """What any model of boxes, such as a host's own, finds in an image at several sizes.
 
     Each size is predicted by itself; soft-NMS lowers the scores of boxes that others of their class
-    overlap. (The authors of CornerNet and of the triplets pool the pairs of all sizes before their
-    one NMS.)
+    overlap.
 
     Args:
         predict: (H, W, 3) uint8 RGB -> finished detections in pixels of that image.
@@ -38,10 +92,8 @@ def predict_at_scales(
         max_detections: the best so many are kept.
 
     Raises:
-        ValueError: no scale, one that is not positive, or a model of masks.
+        ValueError: a model of masks.
     """
-    if not scales or min(scales) <= 0:
-        raise ValueError(f"scales must be positive numbers, got {list(scales)}")
     height, width = image.shape[:2]
     found = []
     for scale in scales:
@@ -59,14 +111,25 @@ def predict_at_scales(
 
 
 def merge_by_soft_nms(
-    found: Detections, max_detections: int, method: str = "gaussian"
+    found: Detections,
+    max_detections: int,
+    method: str = "gaussian",
+    votes: Tensor | None = None,
 ) -> Detections:
-    """Soft-NMS of each class; the best `max_detections` of all, best first."""
+    """Soft-NMS of each class; the best `max_detections` of all, best first.
+
+    Args:
+        votes: (N, 2), see `soft_nms`.
+    """
     parts = [found[:0]]
     for label in found.labels.unique().tolist():
-        part = found[found.labels == label]
-        kept = soft_nms(part.boxes, part.scores, method=method)
-        parts.append(dataclasses.replace(part[kept.rows], scores=kept.scores))
+        rows = found.labels == label
+        part = found[rows]
+        kept = soft_nms(
+            part.boxes, part.scores, method=method, votes=None if votes is None else votes[rows]
+        )
+        part = part[kept.rows]
+        parts.append(dataclasses.replace(part, boxes=kept.boxes, scores=kept.scores))
     merged = Detections.cat(parts)
     order = merged.scores.sort(descending=True, stable=True).indices
     return merged[order[:max_detections]]

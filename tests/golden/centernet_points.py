@@ -293,8 +293,7 @@ def run_decode(case: Case) -> None:
         pixels = normalise(warp.pixels(np.ascontiguousarray(scaled)), options)
         case.compare(f"input_scale{index}", pixels[:, ::step, ::step])
         outputs = [read_outputs(case, f"scale{index}")]
-        decode = core.decode_flipped if options["flip"] else core.decode
-        (detections,) = decode(outputs, [warp.size])
+        (detections,) = core.candidates(outputs, [warp.size], is_flipped=options["flip"])
         case.compare(f"decoded_scale{index}", rows_of(detections, core.stride))
         geometry = warp.geometry((height, width))
         detections.boxes = geometry.boxes_to_original(detections.boxes) / scale

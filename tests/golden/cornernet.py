@@ -16,17 +16,16 @@ from metaheads.architectures.cornernet.decode import (
     confirm,
     find_centres,
     find_pairs,
-    turn_back,
 )
 from metaheads.architectures.cornernet.losses import corner_losses
 from metaheads.architectures.cornernet.targets import CornerTargets, make_targets
 from metaheads.backbones import Hourglass
 from metaheads.datasets.transforms import Record
-from metaheads.datasets.warps import CropTransform
+from metaheads.datasets.warps import CropTransform, pad
 from metaheads.heatmaps import gaussian_radius
 from metaheads.ops.corner_pool import DIRECTIONS, corner_pool, running_max
 from metaheads.ops.soft_nms import soft_nms
-from metaheads.structures import Detections, Targets
+from metaheads.structures import Targets
 from metaheads.weights import load_into
 from metaheads.weights.cornernet import convert
 
@@ -197,72 +196,29 @@ def run_decode(case: Case) -> None:
         num_pairs=options["num_dets"],
         nms=METHODS[options["nms"]],
     )
-    pairs: list[Pairs] = []
-    centres: list[Centres] = []
+    core.max_outside = options.get("center_border", core.max_outside)
+    views = []
     for index, scale in enumerate(options["scales"]):
         maps = read_outputs(case, f"scale{index}")
-        size = int(height * scale), int(width * scale)
-        view = _view(maps, size, options["pad"])
-        upright, mirrored = find_pairs(core, maps)
-        points = find_centres(core, maps)
-        for name, found, place in (("orig", upright, points[0]), ("flip", mirrored, points[1])):
+        pairs, centres = find_pairs(core, maps), find_centres(core, maps)
+        for name, found, place in zip(("orig", "flip"), pairs, centres, strict=True):
             case.compare(f"decoded_scale{index}_{name}", rows_of(found))
             if place is not None:
                 case.compare(f"centers_scale{index}_{name}", centre_rows(place))
-        cells = maps.tl_heatmap.shape[-1]
-        turned = (upright, points[0]), turn_back(mirrored, points[1], cells)
-        merged = Pairs.cat([each for each, _ in turned])
-        if points[0] is None:
-            pairs.append(to_image(merged, view, scale))
-            continue
-        if scale == options["center_scale"]:
-            parts = zip(*[each for _, each in turned if each is not None], strict=True)
-            both = Centres(*(torch.cat(part) for part in parts))
-            centres = [both._replace(points=view.points(both.points) / scale)]
-        outside = _is_outside(merged, view, options["center_border"])
-        pairs.append(to_image(merged[~outside], view, scale))
-    found = Pairs.cat(pairs)
-    if centres:
+        size = int(height * scale), int(width * scale)
+        warp = pad(size, options["pad"] + 1)
+        (seen,) = core.candidates([maps], [warp.size], is_flipped=True)
+        views.append(seen.finish(warp.geometry(size).of_resized((height, width))))
+    found = Pairs.cat([view.pairs for view in views])
+    if "center_scale" in options:
+        centres = views[options["scales"].index(options["center_scale"])].centres
+        assert centres is not None
         found = found[found.scores.sort(descending=True, stable=True).indices]
-        core.max_outside = float("inf")  # looked at above, scale by scale
-        found = confirm(core, found, centres[0], (height, width))
+        parts = found.boxes, found.scores, found.labels
+        scores, is_confirmed = confirm(core, *parts, centres)
+        found = replace(found, scores=scores)[is_confirmed]
+        found = found[found.scores.sort(descending=True, stable=True).indices]
     compare_final(case, found)
-
-
-class _View:
-    """Where the cells of a scale lie in its (scaled) image."""
-
-    def __init__(self, maps: CornerOutputs, size: tuple[int, int], pad: int) -> None:
-        cells = maps.tl_heatmap.shape[-1], maps.tl_heatmap.shape[-2]
-        padded = size[1] | pad, size[0] | pad
-        self.size = size
-        self._ratio = torch.tensor([c / p for c, p in zip(cells, padded, strict=True)])
-        self._border = torch.tensor(
-            [p // 2 - s // 2 for p, s in zip(padded, size[::-1], strict=True)]
-        )
-
-    def points(self, points: Tensor) -> Tensor:
-        return points / self._ratio - self._border
-
-    def boxes(self, boxes: Tensor) -> Tensor:
-        return self.points(boxes.unflatten(1, (2, 2))).flatten(1)
-
-
-_view = _View
-
-
-def _is_outside(found: Detections, view: _View, border: float) -> Tensor:
-    boxes = view.boxes(found.boxes)
-    height, width = view.size
-    far = boxes.new_tensor([width + border, height + border])
-    return (boxes[:, :2] <= -border).any(1) | (boxes[:, 2:] >= far).any(1)
-
-
-def to_image(found: Pairs, view: _View, scale: float) -> Pairs:
-    height, width = view.size
-    boxes = view.boxes(found.boxes).clamp(min=0)
-    boxes = boxes.minimum(boxes.new_tensor([width, height] * 2))
-    return replace(found, boxes=boxes / scale)
 
 
 def rows_of(found: Pairs) -> Tensor:

@@ -11,6 +11,7 @@ pytest.importorskip("detectron2", reason="Detectron2 is not installed")
 from tests.hosts import pair  # noqa: E402
 
 from metaheads import load, weights  # noqa: E402
+from metaheads.commands.train import RunOptions, train  # noqa: E402
 from metaheads.datasets import transforms  # noqa: E402
 from metaheads.export import flatten_outputs  # noqa: E402
 from metaheads.structures import Targets  # noqa: E402
@@ -131,6 +132,62 @@ def test_flip_testing_through_load(host, name, shapes_data, monkeypatch):
         centres = (found.boxes[:, 0] + found.boxes[:, 2]) / 2
         nearest = (centres[:, None] + centres[None] - 192).abs().amin(1)
         assert len(found) == 100 and nearest.median() < 4, "and what is found is symmetric"
+
+
+def test_several_sizes_give_the_same_in_both_hosts(
+    models, name, shapes_data, monkeypatch, tmp_path
+):
+    """Each image at three sizes and mirrored; one size alone finds something else."""
+    monkeypatch.setenv("METAHEADS_DATA", str(shapes_data))
+    torch.save(models[0].state_dict(), tmp_path / "both.pth")
+    image = torch.randint(0, 255, (144, 192, 3), dtype=torch.uint8).numpy()
+    found = []
+    for host in ("mmdet", "detectron2"):
+        flip = name != SMALL
+        model = load(name, tmp_path / "both.pth", host=host, device="cpu", flip=flip)
+        for option in ("max_tag_distance", "max_outside", "centre_parts"):
+            setattr(model.module.core, option, getattr(models[0].core, option))
+        if name == SMALL:
+            with pytest.raises(ValueError, match="no scales"):
+                model.predict(image, scales=(1, 0.5))
+            continue
+        found.append(model.predict(image, scales=(0.5, 1, 1.5)))
+        alone = model.predict(image)
+    if found:
+        ours, theirs = found
+        assert torch.equal(ours.labels, theirs.labels)
+        assert_close(ours.scores, theirs.scores, rtol=1e-4, atol=1e-5)
+        assert_close(ours.boxes, theirs.boxes, rtol=1e-4, atol=1e-2)
+        assert len(ours) > 10
+        assert len(alone) != len(ours) or not torch.equal(alone.scores, ours.scores)
+
+
+@pytest.mark.parametrize("host", ["mmdet", "detectron2"])
+def test_evaluation_at_several_sizes(host, name, shapes_data, monkeypatch, tmp_path):
+    monkeypatch.setenv("METAHEADS_DATA", str(shapes_data))
+    torch.manual_seed(0)
+    fresh = load(name, host=host, device="cpu")
+    torch.save(fresh.checkpoint(), tmp_path / "fresh.pth")
+    views: list[tuple] = []
+    heads = type(fresh.module.core).forward
+
+    def count_views(core, features):
+        views.append(tuple(features[0].shape))
+        return heads(core, features)
+
+    monkeypatch.setattr(type(fresh.module.core), "forward", count_views)
+    options = RunOptions(
+        checkpoint=str(tmp_path / "fresh.pth"), eval_only=True, flip=True, scales=(0.5, 1, 1.5)
+    )
+    if name == SMALL:
+        with pytest.raises(ValueError, match="cannot merge"):
+            train(name, host, [], options, work_dir=str(tmp_path), check_data=False)
+        return
+    train(name, host, [], options, work_dir=str(tmp_path), check_data=False)
+    images = len(list((shapes_data / "shapes/val").iterdir()))
+    assert len(views) == 3 * images and all(shape[0] == 2 for shape in views)
+    assert len({shape[2:] for shape in views}) == 3
+    assert views[0][3] < views[2][3] and views[1][3] < views[0][3], "the own size first"
 
 
 def test_a_checkpoint_moves_there_and_back(models):

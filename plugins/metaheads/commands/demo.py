@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scales",
         nargs="+",
         type=float,
-        default=[1.0],
-        help="sizes at which each picture is looked at (models of boxes)",
+        default=[],
+        help="sizes at which each picture is looked at (models that can merge them)",
     )
     parser.add_argument("--threshold", type=float, default=0.3, help="lowest score to keep")
     parser.add_argument("--classes", nargs="+", help="keep only these")

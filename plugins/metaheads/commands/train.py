@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from metaheads import weights
+from metaheads.augment import check_scales
 from metaheads.commands.arguments import add_config_arguments, add_trust_argument
 from metaheads.configs import find_config
 from metaheads.datasets.check import check_all
@@ -41,6 +42,7 @@ class RunOptions:
         reinitialise_classes: leave the class layers of `checkpoint` out.
         trust_checkpoint: read a checkpoint that needs arbitrary code.
         eval_only: evaluate, do not train.
+        flip, scales: evaluate on images and their mirrors, and at several sizes, the own first.
         dry_run: build everything, go forward and backward with one batch, evaluate one, and stop.
         early_stopping: end after so many evaluations without a better mask AP; 0: never.
         track: "wandb" or "mlflow": log there, too.
@@ -53,6 +55,8 @@ class RunOptions:
     reinitialise_classes: bool = False
     trust_checkpoint: bool = False
     eval_only: bool = False
+    flip: bool = False
+    scales: tuple[float, ...] = ()
     dry_run: bool = False
     early_stopping: int = 0
     track: str | None = None
@@ -74,6 +78,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--resume-from", metavar="PATH", help="go on from this checkpoint")
     parser.add_argument("--eval-only", action="store_true", help="evaluate, do not train")
+    parser.add_argument("--flip", action="store_true", help="with --eval-only: mirror images, too")
+    parser.add_argument(
+        "--scales",
+        nargs="+",
+        type=float,
+        default=(),
+        help="with --eval-only: sizes at which each image is looked at",
+    )
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -114,6 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     options = RunOptions(**{field.name: getattr(args, field.name) for field in fields(RunOptions)})
+    options = replace(options, scales=tuple(options.scales))
     metrics = train(
         args.config_file,
         args.host,
@@ -176,6 +189,10 @@ def _check_options(options: RunOptions) -> None:
             "--dry-run is for one process and for the beginning of a training: leave out "
             "--num-gpus, --eval-only, --resume and --resume-from"
         )
+    if (options.flip or options.scales) and not options.eval_only:
+        raise ValueError("--flip and --scales are for evaluations: add --eval-only")
+    if options.scales:
+        check_scales(options.scales)
     if options.early_stopping < 0:
         raise ValueError("--early-stopping: a number of evaluations, 0 for never")
     if options.track and importlib.util.find_spec(options.track) is None:

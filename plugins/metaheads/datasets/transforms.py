@@ -15,7 +15,14 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-from metaheads.datasets.views import View, Window, resize_image, resize_masks, resize_tensor
+from metaheads.datasets.views import (
+    View,
+    Window,
+    resize_image,
+    resize_masks,
+    resize_tensor,
+    scale_size,
+)
 
 __all__ = [
     "Record",
@@ -25,6 +32,7 @@ __all__ = [
     "resize_masks",
     "resize_record",
     "resize_tensor",
+    "scale_size",
 ]
 
 CROP_TRIALS = 50

@@ -39,6 +39,14 @@ def resize_tensor(image: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(images, tuple(size), mode="bilinear", align_corners=False)[0]
 
 
+def scale_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """A network's (height, width) in multi-scale testing, to the nearest multiples of 32."""
+    if scale == 1:
+        return size
+    height, width = (max(32, round(side * scale / 32) * 32) for side in size)
+    return height, width
+
+
 def resize_masks(masks: ndarray, size: tuple[int, int]) -> ndarray:
     """Resizes masks by the kernel of `resize_image`, then `> 0.5`.
 

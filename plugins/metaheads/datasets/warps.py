@@ -16,6 +16,7 @@ import numpy as np
 from numpy import ndarray
 
 from metaheads.datasets.transforms import Record
+from metaheads.datasets.views import scale_size
 from metaheads.structures import Geometry
 
 VIEW_KINDS = ("keep", "pad", "fit")
@@ -116,14 +117,23 @@ class TestView:
         self.kind, self.multiple = kind, multiple
         self.size = size if kind == "fit" else None
 
-    def __call__(self, image: ndarray) -> tuple[ndarray, Geometry]:
-        """(H, W, 3) uint8 -> (h, w, 3) float32 on 0..255, and how it lies in the image."""
+    def __call__(self, image: ndarray, scale: float = 1.0) -> tuple[ndarray, Geometry]:
+        """(H, W, 3) uint8 -> (h, w, 3) float32 on 0..255, and how it lies in the image.
+
+        Args:
+            scale: of the image, for multi-scale testing; for "fit" that of the view.
+        """
         original = image.shape[0], image.shape[1]
         if self.size:
-            warp = fit(original, self.size)
-        else:
-            warp = (pad if self.kind == "pad" else keep_resolution)(original, self.multiple)
-        return warp.pixels(image).astype(np.float32), warp.geometry(original)
+            warp = fit(original, scale_size(self.size, scale))
+            return warp.pixels(image).astype(np.float32), warp.geometry(original)
+        if scale != 1:
+            width, height = (max(1, int(side * scale)) for side in original[::-1])
+            image = cv2.resize(image, (width, height))
+        seen = image.shape[0], image.shape[1]
+        warp = (pad if self.kind == "pad" else keep_resolution)(seen, self.multiple)
+        geometry = warp.geometry(seen).of_resized(original)
+        return warp.pixels(image).astype(np.float32), geometry
 
 
 class CropTransform:

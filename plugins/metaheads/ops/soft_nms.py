@@ -73,6 +73,51 @@ def soft_nms(
     )
 
 
+def soft_nms_fixed(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    count: int,
+    *,
+    method: str = "gaussian",
+    sigma: float = 0.5,
+    iou_threshold: float = 0.5,
+    score_threshold: float = 0.001,
+) -> tuple[Tensor, Tensor]:
+    """`soft_nms` class by class of a batch, by operators alone that exported graphs know.
+
+    Args:
+        boxes: (B, N, 4); scores: (B, N), below 0 for none; labels: (B, N).
+        count: D, at most N are found.
+        others: as in `soft_nms`.
+
+    Returns:
+        rows (B, D) of the best, and their lowered scores (B, D), -1 where nothing is left.
+    """
+    low, high = boxes[..., :2], boxes[..., 2:]
+    areas = (high - low).prod(-1)
+    rows, found = [], []
+    for _ in range(min(count, scores.shape[1])):
+        best, row = scores.max(1, keepdim=True)  # (B, 1)
+        rows.append(row)
+        found.append(best.clamp(min=-1))
+        corner = row[..., None].expand(-1, -1, 2)
+        overlap = high.minimum(high.gather(1, corner)) - low.maximum(low.gather(1, corner))
+        intersection = overlap.clamp(min=0).prod(-1)
+        union = (areas + areas.gather(1, row) - intersection).clamp(min=torch.finfo().tiny)
+        ious = intersection / union  # (B, N)
+        if method == "gaussian":
+            factors = (-ious.square() / sigma).exp()
+        else:
+            weaker = 1 - ious if method == "linear" else torch.zeros_like(ious)
+            factors = torch.where(ious > iou_threshold, weaker, 1.0)
+        touched = (ious > 0) & (labels == labels.gather(1, row)) & (scores >= 0)
+        weakened = scores * factors
+        weakened = weakened.where(weakened >= score_threshold, -1.0)
+        scores = weakened.where(touched, scores).scatter(1, row, -1.0)
+    return torch.cat(rows, 1), torch.cat(found, 1)
+
+
 class _State:
     """Boxes in the order in which soft-NMS takes them; those from `kept` on have been dropped."""
 

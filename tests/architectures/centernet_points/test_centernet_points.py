@@ -175,7 +175,7 @@ def test_flip_testing_of_a_mirrored_scene_changes_nothing():
     )
     both = PointOutputs(*(torch.cat((a, b.flip(3))) for a, b in zip(maps, mirrored, strict=True)))
     (ours,) = core.decode([maps], [SIZE])
-    (found,) = core.decode_flipped([both], [SIZE])
+    (found,) = core.candidates([both], [SIZE], is_flipped=True)
     torch.testing.assert_close(found.boxes, ours.boxes)
     torch.testing.assert_close(found.keypoints, ours.keypoints, atol=1e-3, rtol=1e-4)
 

@@ -143,7 +143,8 @@ def test_flip_testing_finds_what_is_mirrored(core_class):
     both = CornerOutputs(
         *(None if a is None else torch.cat((a, b)) for a, b in zip(*views, strict=True))
     )
-    (found,) = core.decode_flipped([both], [SIZE])
+    (seen,) = core.candidates([both], [SIZE], is_flipped=True)
+    found = core.merge_views([seen])
     torch.testing.assert_close(found.boxes[0], torch.tensor(BOX), atol=0.5, rtol=0)
     assert (found.scores > 0.5).sum() == 1
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from metaheads.architectures.centernet_points.decode import decode, decode_fixed, merge_flipped
 from metaheads.architectures.centernet_points.losses import losses
+from metaheads.augment import merge_by_soft_nms
 from metaheads.heatmaps import RADIUS_FORMULAS
 from metaheads.structures import Detections, FixedDetections, Targets
 
@@ -141,11 +142,20 @@ class CenterNetPoints(nn.Module):
         input, boxes not clipped; joints, if there are any, as keypoints with scores."""
         return decode(self, outputs)
 
-    def decode_flipped(
-        self, outputs: list[PointOutputs], image_sizes: list[tuple[int, int]]
+    def candidates(
+        self,
+        outputs: list[PointOutputs],
+        image_sizes: list[tuple[int, int]],
+        is_flipped: bool = False,
     ) -> list[Detections]:
-        """As `decode`, from 2B raw outputs: of images, and then of the same ones mirrored."""
-        return decode(self, merge_flipped(self, outputs))
+        """What `merge_views` merges; see `metaheads.augment`."""
+        return decode(self, merge_flipped(self, outputs) if is_flipped else outputs)
+
+    def merge_views(self, views: list[Detections]) -> Detections:
+        """All views of an image -> its detections: of several by soft-NMS."""
+        if len(views) == 1:
+            return views[0]
+        return merge_by_soft_nms(Detections.cat(views), self.max_detections)
 
     def decode_fixed(
         self, outputs: list[PointOutputs], image_size: tuple[int, int]

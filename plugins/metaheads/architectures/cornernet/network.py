@@ -7,12 +7,18 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from metaheads.architectures.cornernet.decode import decode
+from metaheads.architectures.cornernet.decode import (
+    CornerCandidates,
+    candidates,
+    decode,
+    decode_fixed,
+    merge_views,
+)
 from metaheads.architectures.cornernet.losses import losses
 from metaheads.backbones.hourglass import ConvNorm
 from metaheads.heatmaps import RADIUS_FORMULAS
 from metaheads.ops.corner_pool import corner_pool
-from metaheads.structures import Detections, Targets
+from metaheads.structures import Detections, FixedDetections, Targets
 
 # Which maxima meet in a keypoint: of each branch one after the other.
 POOLS = {
@@ -63,6 +69,7 @@ class CornerNet(nn.Module):
 
     has_centres = False
     is_cascade = False
+    max_outside = float("inf")
 
     def __init__(
         self,
@@ -160,15 +167,27 @@ class CornerNet(nn.Module):
     def decode(
         self, outputs: list[CornerOutputs], image_sizes: list[tuple[int, int]]
     ) -> list[Detections]:
-        """Detections in pixels of the network input, best first, after soft-NMS; boxes not
-        clipped."""
+        """Detections in pixels of the network input, clipped to it, best first, after soft-NMS."""
         return decode(self, outputs, image_sizes)
 
-    def decode_flipped(
-        self, outputs: list[CornerOutputs], image_sizes: list[tuple[int, int]]
-    ) -> list[Detections]:
-        """As `decode`, from 2B raw outputs: of images, and then of the same ones mirrored."""
-        return decode(self, outputs, image_sizes, is_flipped=True)
+    def candidates(
+        self,
+        outputs: list[CornerOutputs],
+        image_sizes: list[tuple[int, int]],
+        is_flipped: bool = False,
+    ) -> list[CornerCandidates]:
+        """What `merge_views` merges; see `metaheads.augment`."""
+        return candidates(self, outputs, image_sizes, is_flipped)
+
+    def merge_views(self, views: list[CornerCandidates]) -> Detections:
+        """All views of an image -> its detections; the first view is that of its own size."""
+        return merge_views(self, views)
+
+    def decode_fixed(
+        self, outputs: list[CornerOutputs], image_size: tuple[int, int]
+    ) -> FixedDetections:
+        """As `decode`, in tensors of fixed size, for exported graphs."""
+        return decode_fixed(self, outputs, image_size)
 
 
 class CenterNetTriplets(CornerNet):
@@ -177,8 +196,9 @@ class CenterNetTriplets(CornerNet):
     Args:
         centre_parts: n of the n x n parts of a box in whose middle its centre must lie, of small
             and of large boxes.
-        centre_area: boxes of at most so many square pixels of the network input are small.
-        max_outside: boxes that reach out of the image so many pixels are dropped.
+        centre_area: boxes of at most so many square pixels of the original image are small.
+        max_outside: boxes that reach so many pixels of the network input out of the image are
+            dropped.
         others: as in `CornerNet`.
     """
 

@@ -112,7 +112,8 @@ def add_metaheads_config(cfg: CfgNode) -> None:
       INPUT.WARP, "metaheads_crop" with INPUT.CROP_TRANSFORM; "" for Detectron2's.
     - INPUT.TEST_SIZE: (height, width) to which the model stretches images of another size; () off.
     - INPUT.USE_TEST_VIEW: in tests the model sees what INPUT.TEST_VIEW says, instead.
-    - TEST.FLIP: predict from the image and its mirror, where the architecture can merge them.
+    - TEST.FLIP, TEST.SCALES: predict from the image and its mirror, and at several sizes, where the
+      architecture can merge them.
     - DATASETS.REGISTER: ((name, COCO json, image folder), ...), relative to the folder that the
       environment variable METAHEADS_DATA names, or else to `data`.
     - SOLVER.REFERENCE_BATCH_SIZE: the batch that BASE_LR is meant for (--auto-scale-lr); 0 unknown.
@@ -130,6 +131,7 @@ def add_metaheads_config(cfg: CfgNode) -> None:
     cfg.INPUT.TEST_SIZE = ()
     cfg.INPUT.USE_TEST_VIEW = False
     cfg.TEST.FLIP = False
+    cfg.TEST.SCALES = (1.0,)
     cfg.DATASETS.REGISTER = ()
     cfg.SOLVER.OPTIMIZER = "SGD"
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0

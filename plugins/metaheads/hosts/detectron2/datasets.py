@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -19,11 +20,14 @@ def data_path(path: str) -> str:
 def register_datasets(cfg: CfgNode) -> None:
     """Registers the (name, json, image folder) entries of DATASETS.REGISTER; reads no file.
 
-    Registering the same again does nothing; a name of ours that now has other paths is replaced.
+    Registering the same again does nothing; a name of ours that now has other paths or keypoints is
+    replaced. Keypoints are called by their numbers; INPUT.TRANSFORM.KEYPOINT_FLIP_PAIRS are those
+    that Detectron2's own mirror swaps, too.
 
     Raises:
         ValueError: an entry is not (name, json, image folder), or its name is that of other data.
     """
+    keypoints = _keypoint_metadata(cfg)
     for entry in cfg.DATASETS.REGISTER:
         if len(entry) != 3 or not all(isinstance(each, str) for each in entry):
             raise ValueError(
@@ -32,7 +36,8 @@ def register_datasets(cfg: CfgNode) -> None:
         name, json_file, image_root = entry[0], data_path(entry[1]), data_path(entry[2])
         if name in DatasetCatalog.list():
             known = MetadataCatalog.get(name)
-            if (known.get("json_file"), known.get("image_root")) == (json_file, image_root):
+            wanted = {"json_file": json_file, "image_root": image_root, **keypoints}
+            if all(known.get(key) == value for key, value in wanted.items()):
                 continue
             if not known.get("registered_by_metaheads", False):
                 raise ValueError(
@@ -41,7 +46,16 @@ def register_datasets(cfg: CfgNode) -> None:
                 )
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
-        register_coco_instances(name, {"registered_by_metaheads": True}, json_file, image_root)
+        metadata = {"registered_by_metaheads": True, **keypoints}
+        register_coco_instances(name, metadata, json_file, image_root)
+
+
+def _keypoint_metadata(cfg: CfgNode) -> dict[str, Any]:
+    """What Detectron2's own mapper wants to know of keypoints."""
+    names = [str(number) for number in range(num_keypoints(cfg))]
+    pairs = cfg.INPUT.TRANSFORM.KEYPOINT_FLIP_PAIRS
+    flip_map = [(str(first), str(second)) for first, second in pairs]
+    return {"keypoint_names": names, "keypoint_flip_map": flip_map} if names else {}
 
 
 def class_names(cfg: CfgNode) -> list[str]:

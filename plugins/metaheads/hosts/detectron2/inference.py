@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,11 @@ class HostedModel:
         smallest, largest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
         self._resize = transforms.ResizeShortestEdge(smallest, largest)  # 0: nothing
 
-    def detect(self, images: list[np.ndarray]) -> list[Detections]:
-        """(H, W, 3) uint8 RGB each -> finished detections."""
+    def detect(self, images: list[np.ndarray], scales: Sequence[float] = ()) -> list[Detections]:
+        """(H, W, 3) uint8 RGB each -> finished detections; of our models at these scales."""
         inputs = [self._prepare(image) for image in images]
+        if scales:
+            return self.module.predict(inputs, scales)
         return [to_detections(each["instances"]) for each in self.module(inputs)]
 
     def _prepare(self, image: np.ndarray) -> dict[str, Any]:

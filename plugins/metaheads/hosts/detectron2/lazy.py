@@ -10,7 +10,7 @@ import copy
 import difflib
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from detectron2.config import LazyConfig, instantiate
@@ -30,6 +30,9 @@ from metaheads.hosts.detectron2.trainer import (
     equalise_buffers,
 )
 from metaheads.options import check_parameter
+
+if TYPE_CHECKING:
+    from metaheads.commands.train import RunOptions
 
 _SECTIONS = ("model", "dataloader", "optimizer", "lr_multiplier", "train")
 
@@ -120,13 +123,15 @@ class LazyTrainer(Trainer):
         return cfg.train.get("init_checkpoint", "")
 
     @staticmethod
-    def with_flags(cfg: DictConfig, *, amp: bool, auto_scale_lr: bool) -> DictConfig:
-        if auto_scale_lr:
+    def with_flags(cfg: DictConfig, options: RunOptions) -> DictConfig:
+        if options.flip or options.scales:
+            raise ValueError("--flip and --scales: a LazyConfig's model has them as arguments")
+        if options.auto_scale_lr:
             raise ValueError(
                 "--auto-scale-lr: a LazyConfig does not say for which batch its rate is"
             )
         cfg = copy.deepcopy(cfg)
-        if amp:
+        if options.amp:
             cfg.train.amp = {"enabled": True}
         return cfg
 

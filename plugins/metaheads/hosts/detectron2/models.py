@@ -8,6 +8,7 @@ Letters: B images, N objects, H, W pixels of the batched input, padding included
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,8 +20,8 @@ from detectron2.structures.masks import polygons_to_bitmask
 from torch import Tensor, nn
 
 from metaheads import architectures
-from metaheads.augment import check_flip
-from metaheads.datasets.transforms import resize_tensor
+from metaheads.augment import check_views, predict_views
+from metaheads.datasets.transforms import resize_tensor, scale_size
 from metaheads.datasets.warps import TestView
 from metaheads.hosts.detectron2.config import options_of, test_size
 from metaheads.losses import check_finite
@@ -38,7 +39,8 @@ class HostedInstances(nn.Module):
         image_size: (height, width) to which images of another size are stretched, together with
             their ground truth; None leaves images as they come.
         test_view: what the network sees of an image in tests, instead.
-        flip_test: predict from the image and its mirror, where the core can merge them.
+        flip_test, scales: predict from the image and its mirror, and at several sizes, where the
+            core can merge them.
     """
 
     core_class: type[nn.Module]
@@ -54,13 +56,13 @@ class HostedInstances(nn.Module):
         image_size: tuple[int, int] | None = None,
         test_view: TestView | None = None,
         flip_test: bool = False,
+        scales: tuple[float, ...] = (1.0,),
     ) -> None:
         super().__init__()
         self.backbone, self.core = backbone, core
         self.image_size = None if image_size is None else tuple(image_size)
         self.test_view, self.flip_test = test_view, flip_test
-        if flip_test:
-            check_flip(core)
+        self.scales = check_views(core, flip=flip_test, scales=scales)
         shapes = backbone.output_shape()
         self.features = sorted(shapes, key=lambda name: shapes[name].stride)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
@@ -81,6 +83,7 @@ class HostedInstances(nn.Module):
                 TestView(**options_of(cfg, TestView)) if cfg.INPUT.USE_TEST_VIEW else None
             ),
             "flip_test": cfg.TEST.FLIP,
+            "scales": tuple(cfg.TEST.SCALES),
         }
 
     @property
@@ -98,46 +101,59 @@ class HostedInstances(nn.Module):
         Raises:
             FloatingPointError: a loss is not finite.
         """
-        views = [self._network_image(each["image"]) for each in batched_inputs]
-        batch = self._pad([image for image, _ in views])
-        batch_size = tuple(batch.shape[-2:])
         if self.training:
+            batch, geometries = self._batch(batched_inputs)
+            batch_size = tuple(batch.shape[-2:])
             outputs = self.raw_outputs(batch)
             targets = [
                 to_targets(each["instances"].to(self.device), geometry.input_size, batch_size)
-                for each, (_, geometry) in zip(batched_inputs, views, strict=True)
+                for each, geometry in zip(batched_inputs, geometries, strict=True)
             ]
             losses = self.core.losses(outputs, targets)
             check_finite(losses, [_spell_image(each) for each in batched_inputs], targets)
             return losses
-        if self.flip_test:
-            outputs = self.raw_outputs(torch.cat((batch, batch.flip(3))))
-            found = self.core.decode_flipped(outputs, [batch_size] * len(batch))
-        else:
-            found = self.core.decode(self.raw_outputs(batch), [batch_size] * len(batch))
-        results = []
-        for each, detections, (_, geometry) in zip(batched_inputs, found, views, strict=True):
-            given = geometry.original_size
-            original = (each.get("height", given[0]), each.get("width", given[1]))
-            detections = detections.finish(geometry.of_resized(original))
-            results.append({"instances": to_instances(detections, original)})
-        return results
+        return [
+            {"instances": to_instances(found, _original_size(each))}
+            for each, found in zip(batched_inputs, self.predict(batched_inputs), strict=True)
+        ]
+
+    def predict(
+        self, batched_inputs: list[dict[str, Any]], scales: Sequence[float] = ()
+    ) -> list[Detections]:
+        """Detectron2's inputs -> finished detections, at these scales or at the model's own."""
+        scales = check_views(self.core, flip=self.flip_test, scales=scales or self.scales)
+        views = (self._batch(batched_inputs, scale) for scale in scales)
+        return predict_views(self, views, flip=self.flip_test)
 
     def raw_outputs(self, images: Tensor) -> NamedTuple:
         """(B, 3, H, W) normalised images -> the core's raw outputs, before any decoding."""
         features = self.backbone(images)
         return self.core([features[name] for name in self.features])
 
-    def _network_image(self, image: Tensor) -> tuple[Tensor, Geometry]:
+    def _batch(
+        self, batched_inputs: list[dict[str, Any]], scale: float = 1.0
+    ) -> tuple[Tensor, list[Geometry]]:
+        """Normalised images (B, 3, H, W), and how each lies in its original."""
+        views = [self._network_image(each["image"], scale) for each in batched_inputs]
+        geometries = [
+            geometry.of_resized(_original_size(each))
+            for each, (_, geometry) in zip(batched_inputs, views, strict=True)
+        ]
+        return self._pad([image for image, _ in views]), geometries
+
+    def _network_image(self, image: Tensor, scale: float = 1.0) -> tuple[Tensor, Geometry]:
         """(3, h, w) in 0..255 -> (3, H, W) normalised, and how it lies in the image."""
         original = tuple(image.shape[-2:])
         if self.test_view is not None and not self.training:
-            pixels, geometry = self.test_view(image.permute(1, 2, 0).contiguous().cpu().numpy())
+            pixels, geometry = self.test_view(
+                image.permute(1, 2, 0).contiguous().cpu().numpy(), scale
+            )
             image = torch.from_numpy(pixels).permute(2, 0, 1).to(self.device)
         else:
             image = image.to(self.device).float()
-            if self.image_size is not None:
-                image = resize_tensor(image, self.image_size)
+            size = self.image_size or (original if scale != 1 else None)
+            if size is not None:
+                image = resize_tensor(image, scale_size(size, scale))
             geometry = Geometry.from_resize(tuple(image.shape[-2:]), original)
         return (image - self.pixel_mean) / self.pixel_std, geometry
 
@@ -244,6 +260,12 @@ def _pad_to(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if (height, width) == size:
         return maps
     return F.pad(maps, (0, size[1] - width, 0, size[0] - height))
+
+
+def _original_size(inputs: dict[str, Any]) -> tuple[int, int]:
+    """(height, width) in which Detectron2 wants the results."""
+    height, width = inputs["image"].shape[-2:]
+    return inputs.get("height", height), inputs.get("width", width)
 
 
 def _spell_image(inputs: dict[str, Any]) -> str:

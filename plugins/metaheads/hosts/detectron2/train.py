@@ -199,7 +199,7 @@ def _run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
         torch.set_num_threads(max(torch.get_num_threads() // comm.get_local_size(), 1))
     if isinstance(cfg, CfgNode):
         register_datasets(cfg)  # a spawned process has its own catalog
-    cfg = _trainer(cfg).with_flags(cfg, amp=options.amp, auto_scale_lr=options.auto_scale_lr)
+    cfg = _trainer(cfg).with_flags(cfg, options)
     default_setup(cfg, argparse.Namespace(eval_only=options.eval_only))
     setup_logger(str(output_dir(cfg)), distributed_rank=comm.get_rank(), name="metaheads")
     results = _evaluate(cfg, options) if options.eval_only else _train(cfg, options)

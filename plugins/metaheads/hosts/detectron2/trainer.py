@@ -8,7 +8,7 @@ import math
 import uuid
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from detectron2.config import CfgNode
@@ -22,6 +22,7 @@ from detectron2.engine import (
     create_ddp_model,
     hooks,
 )
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
@@ -30,6 +31,9 @@ from metaheads.hosts.detectron2.checkpoint import Checkpointer
 from metaheads.hosts.detectron2.config import TRANSFORMS
 from metaheads.hosts.detectron2.data import MetaheadsMapper
 from metaheads.hosts.detectron2.evaluation import InstanceEvaluator
+
+if TYPE_CHECKING:
+    from metaheads.commands.train import RunOptions
 
 BEST, BEST_METRIC = "model_best", "segm/AP"
 
@@ -104,16 +108,25 @@ class Trainer(DefaultTrainer):
         return cfg.MODEL.WEIGHTS
 
     @staticmethod
-    def with_flags(cfg: CfgNode, *, amp: bool, auto_scale_lr: bool) -> CfgNode:
+    def with_flags(cfg: CfgNode, options: RunOptions) -> CfgNode:
         """A copy of the config with what the command line's flags mean.
 
         Raises:
-            ValueError: the config does not say for which batch its learning rate is.
+            ValueError: the config does not say for which batch its learning rate is, or its model
+                is none of ours and cannot merge several views of an image.
         """
         cfg = cfg.clone()
         cfg.defrost()
-        cfg.SOLVER.AMP.ENABLED |= amp
-        if auto_scale_lr:
+        if (options.flip or options.scales) and not hasattr(
+            META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), "core_class"
+        ):
+            raise ValueError(
+                "--flip and --scales are for our models; Detectron2's own have TEST.AUG"
+            )
+        cfg.TEST.FLIP |= options.flip
+        cfg.TEST.SCALES = tuple(options.scales) or cfg.TEST.SCALES
+        cfg.SOLVER.AMP.ENABLED |= options.amp
+        if options.auto_scale_lr:
             reference = cfg.SOLVER.REFERENCE_BATCH_SIZE
             if reference < 1:
                 raise ValueError(

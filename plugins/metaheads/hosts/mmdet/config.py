@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import Registry, init_default_scope
 from mmengine.runner import Runner
 
+from metaheads.augment import check_scales
 from metaheads.options import check_parameter
 
+VIEWS = ("metaheads.TestView", "metaheads.FixedResize")  # what shows an image to the network
 _KEYPOINTS = ("metaheads.CocoKeypoints",)
 _RUNNER_OPTIONS = tuple(inspect.signature(Runner.__init__).parameters)[1:]
 
@@ -99,6 +102,44 @@ def _find_class(name: Any) -> Any:
             if found is not None:
                 return found
     return None
+
+
+def apply_views(cfg: Config, *, flip: bool, scales: Sequence[float]) -> None:
+    """Tests look at the images' mirrors, and at several sizes, in place.
+
+    Args:
+        scales: none leaves it as it is.
+
+    Raises:
+        ValueError: tests of this config do not show the network an image as our models need it.
+    """
+    if flip:
+        if not cfg.model.type.startswith("metaheads."):
+            raise ValueError(
+                f"--flip is for our models; {cfg.model.type} has MMDetection's own TTA"
+            )
+        cfg.model.test_cfg = dict(cfg.model.get("test_cfg") or {}, flip=True)
+    if scales:
+        dataset = cfg.test_dataloader.dataset
+        dataset.pipeline = at_scales(dataset.pipeline, scales)
+        cfg.model = dict(type="metaheads.TestTimeAugmentation", module=cfg.model)
+
+
+def at_scales(pipeline: Sequence[dict], scales: Sequence[float]) -> list[dict]:
+    """A test pipeline that shows each image at several sizes, its own first.
+
+    Raises:
+        ValueError: a scale that is not positive, or no step that could show them.
+    """
+    places = [place for place, step in enumerate(pipeline) if step["type"] in VIEWS]
+    if not places:
+        raise ValueError(
+            f"several scales need one of {', '.join(VIEWS)} in the pipeline of test_dataloader"
+        )
+    views = [dict(pipeline[places[0]], scale=scale) for scale in check_scales(scales)]
+    behind = [[step] for step in pipeline[places[0] + 1 :]]
+    augment = dict(type="TestTimeAug", transforms=[views, *behind])
+    return [*pipeline[: places[0]], augment]
 
 
 def coco_sources(cfg: Config, *, train: bool) -> list[dict[str, Any]]:

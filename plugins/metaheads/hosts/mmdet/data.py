@@ -23,10 +23,14 @@ class FixedResize(BaseTransform):
     """Stretches the image to a fixed size (height, width) with our own resize kernel.
 
     For tests: annotations stay in the original image. The image becomes float32 and is not rounded.
+
+    Args:
+        size: (height, width).
+        scale: of this size, for multi-scale testing.
     """
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.size = tuple(size)
+    def __init__(self, size: tuple[int, int], scale: float = 1.0) -> None:
+        self.size = transforms.scale_size((size[0], size[1]), scale)
 
     def transform(self, results: dict) -> dict:
         height, width = results["img"].shape[:2]
@@ -38,17 +42,21 @@ class FixedResize(BaseTransform):
 
 @TRANSFORMS.register_module()
 class TestView(BaseTransform):
-    """The host-free view of an image in tests; options as in `metaheads.datasets.warps.TestView`.
+    """The host-free view of an image in tests.
 
     Stands before metaheads.PackInputs, which tells the model how the view lies in the image.
+
+    Args:
+        scale: of the image, for multi-scale testing.
+        others: as in `metaheads.datasets.warps.TestView`.
     """
 
-    def __init__(self, **options) -> None:
+    def __init__(self, scale: float = 1.0, **options) -> None:
         self._view = warps.TestView(**check_options(warps.TestView, options))
-        self.size = self._view.size
+        self.size, self._scale = self._view.size, scale
 
     def transform(self, results: dict) -> dict:
-        results["img"], geometry = self._view(results["img"])
+        results["img"], geometry = self._view(results["img"], self._scale)
         results["img_shape"] = geometry.input_size
         results["to_original"] = geometry.to_original
         return results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import torch
 from mmcv.transforms import Compose
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 
 from metaheads import weights
 from metaheads.api import InputFormat, core_probes, necks
-from metaheads.hosts.mmdet.config import class_names, load_config
+from metaheads.hosts.mmdet.config import at_scales, class_names, load_config
 from metaheads.hosts.mmdet.data import FixedResize, TestView
+from metaheads.hosts.mmdet.models import TestTimeAugmentation
 from metaheads.hosts.mmdet.registry import MODELS
 from metaheads.profiling import Probe
 from metaheads.structures import Detections
@@ -31,25 +34,25 @@ class HostedModel:
         self.module = module
         dataset = cfg.test_dataloader.dataset
         self.class_names = list(class_names(dataset))
-        pipeline = [
-            step for step in copy.deepcopy(dataset.pipeline) if "Annotations" not in step.type
-        ]
-        pipeline[0].type = "mmdet.LoadImageFromNDArray"
-        self._pipeline = Compose(pipeline)
+        steps = [step for step in dataset.pipeline if "Annotations" not in step.type]
+        self._steps = [dict(steps[0], type="mmdet.LoadImageFromNDArray"), *steps[1:]]
+        self._pipeline = Compose(copy.deepcopy(self._steps))
         ours = (step for step in self._pipeline.transforms if isinstance(step, _SIZED))
         size = next((step.size for step in ours), None)
         self.input_format = _input_format(module.data_preprocessor, size)
 
-    def detect(self, images: list[np.ndarray]) -> list[Detections]:
-        """(H, W, 3) uint8 RGB each -> finished detections."""
+    def detect(self, images: list[np.ndarray], scales: Sequence[float] = ()) -> list[Detections]:
+        """(H, W, 3) uint8 RGB each -> finished detections; of our models at these scales."""
+        pipeline, model = self._pipeline, self.module
+        if scales:
+            pipeline = Compose(copy.deepcopy(at_scales(self._steps, scales)))
+            model = TestTimeAugmentation(self.module)
         data = [
-            self._pipeline(
-                {"img": np.ascontiguousarray(image[..., ::-1]), "img_id": 0, "img_path": ""}
-            )
+            pipeline({"img": np.ascontiguousarray(image[..., ::-1]), "img_id": 0, "img_path": ""})
             for image in images
         ]
-        batch = {name: [each[name] for each in data] for name in ("inputs", "data_samples")}
-        return [to_detections(each.pred_instances) for each in self.module.test_step(batch)]
+        found = model.test_step(pseudo_collate(data))
+        return [to_detections(each.pred_instances) for each in found]
 
     def probes(self) -> list[Probe]:
         module = self.module

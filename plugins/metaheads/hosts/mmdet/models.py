@@ -13,12 +13,12 @@ import torch
 from mmdet.models.detectors.base import BaseDetector
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import get_box_tensor
-from mmengine.model import initialize
+from mmengine.model import BaseTTAModel, initialize
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from metaheads import architectures, backbones
-from metaheads.augment import check_flip
+from metaheads.augment import check_views, predict_views
 from metaheads.hosts.mmdet.registry import MODELS
 from metaheads.losses import check_finite
 from metaheads.options import check_options
@@ -50,13 +50,13 @@ class HostedInstances(BaseDetector):
         test_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.flip_test = check_options(_test_options, dict(test_cfg or {}), "test_cfg.").get("flip")
+        options = check_options(_test_options, dict(test_cfg or {}), "test_cfg.")
+        self.flip_test = options.get("flip", False)
         self.backbone = MODELS.build(backbone)
         if neck is not None:
             self.neck = MODELS.build(neck)
         self.core = build_core(self.core_class, core)
-        if self.flip_test:
-            check_flip(self.core)
+        check_views(self.core, flip=self.flip_test, scales=(1.0,))
 
     def extract_feat(self, batch_inputs: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised images -> features, finest first."""
@@ -84,20 +84,51 @@ class HostedInstances(BaseDetector):
     ) -> SampleList:
         """Adds `pred_instances` to the samples, in the original image (with `rescale`) or the
         input."""
-        size = tuple(batch_inputs.shape[-2:])
-        if self.flip_test:
-            outputs = self.raw_outputs(torch.cat((batch_inputs, batch_inputs.flip(3))))
-            found = self.core.decode_flipped(outputs, [size] * len(batch_inputs))
-        else:
-            found = self.core.decode(self.raw_outputs(batch_inputs), [size] * len(batch_inputs))
-        results = [
-            to_instance_data(each.finish(to_geometry(sample, rescale)))
-            for each, sample in zip(found, batch_data_samples, strict=True)
-        ]
+        geometries = [to_geometry(sample, rescale) for sample in batch_data_samples]
+        found = predict_views(self, [(batch_inputs, geometries)], flip=self.flip_test)
+        results = [to_instance_data(each) for each in found]
         return self.add_pred_to_datasample(batch_data_samples, results)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None):
         return self.raw_outputs(batch_inputs)
+
+
+@MODELS.register_module()
+class TestTimeAugmentation(BaseTTAModel):
+    """MMEngine's wrapper for tests at several sizes, the images' own first.
+
+    `tta_model = dict(type="metaheads.TestTimeAugmentation")` goes with a `tta_pipeline` whose
+    TestTimeAug has one `metaheads.TestView` (or `FixedResize`) for each scale. All views are merged
+    by the architecture; with `test_cfg.flip` of the model each comes with its mirror.
+
+    Raises:
+        ValueError: an architecture that cannot merge views.
+    """
+
+    __test__ = False  # its name looks like a test to pytest
+    module: HostedInstances
+
+    def __init__(self, module: dict | nn.Module, data_preprocessor: dict | None = None) -> None:
+        super().__init__(module, data_preprocessor)
+        check_views(self.module.core, flip=False, scales=(1.0, 2.0))
+
+    def test_step(self, data: dict) -> SampleList:
+        """A batch as TestTimeAug and pseudo_collate leave it -> the samples of the first view, with
+        `pred_instances` in the original images."""
+        views = [
+            self.module.data_preprocessor({"inputs": images, "data_samples": samples}, False)
+            for images, samples in zip(data["inputs"], data["data_samples"], strict=True)
+        ]
+        seen = (
+            (view["inputs"], [to_geometry(sample, True) for sample in view["data_samples"]])
+            for view in views
+        )
+        found = predict_views(self.module, seen, flip=self.module.flip_test)
+        results = [to_instance_data(each) for each in found]
+        return self.module.add_pred_to_datasample(views[0]["data_samples"], results)
+
+    def merge_preds(self, data_samples_list: list) -> SampleList:
+        raise NotImplementedError("test_step merges before there are predictions")
 
 
 def build_core(core_class: type[nn.Module], core: dict) -> nn.Module:

@@ -18,7 +18,7 @@ import torch.multiprocessing
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
@@ -27,6 +27,7 @@ from metaheads.distributed import leave_process_group
 from metaheads.errors import blaming, heard_from_processes, tell
 from metaheads.hosts.mmdet.checkpoints import forget_checkpoints
 from metaheads.hosts.mmdet.checkpoints import last_checkpoint as last_checkpoint
+from metaheads.hosts.mmdet.config import apply_views
 from metaheads.hosts.mmdet.config import coco_sources as coco_sources
 from metaheads.hosts.mmdet.config import load_config as load_config
 from metaheads.weights.files import of_file, write_results
@@ -152,6 +153,7 @@ def _build(runner: Runner, options: RunOptions) -> None:
 
 def _apply(cfg: Config, options: RunOptions) -> None:
     """Flags that are options of MMEngine's config, and what several processes need."""
+    apply_views(cfg, flip=options.flip, scales=options.scales)
     if options.resume_from:
         cfg.resume = True
     cfg.resume = cfg.get("resume", False) and not options.eval_only
@@ -212,7 +214,8 @@ class _Runner(Runner):
     options: RunOptions
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Any:
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        is_wrapped = is_model_wrapper(self.model) or isinstance(self.model, BaseTTAModel)
+        model = self.model.module if is_wrapped else self.model
         is_local = self.options.eval_only and Path(filename).is_file()
         if not self._resume and (filename == self.options.checkpoint or is_local):
             state = weights.read_checkpoint(filename, trust=self.options.trust_checkpoint)
