@@ -108,6 +108,9 @@ def write_world(host: str, folder: Path, page: str) -> None:
     bias = model.module.core.head.conf_layer.bias
     torch.nn.init.uniform_(bias, -3.0, 3.0)  # so that something is found
     torch.save(model.checkpoint(), folder / "demo.pth")
+    if page == "train":
+        corner = load("cornernet/cornernet_small_160_shapes", host=host, device="cpu")
+        torch.save(corner.checkpoint(), folder / "corner.pth")
     if page == "import_weights":
         torch.save(authors_state(MODELS["R-50"]()), folder / "yolact_resnet50_54_800000.pth")
     if page == "convert_dataset":

@@ -29,8 +29,11 @@ PRETRAINED = {
 }
 
 
+ONLY_DETECTRON2 = {"keypoint_rcnn/keypoint_rcnn_r18_shapes"}  # MMDetection has no such model
+
+
 def test_every_config_has_its_twin():
-    assert list_configs(["detectron2"]) == NAMES
+    assert set(list_configs(["detectron2"])) - ONLY_DETECTRON2 == set(NAMES)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -89,7 +92,11 @@ def test_geometry_and_augmentation_are_equal(name):
     from metaheads.options import check_options, option_defaults
 
     ours, theirs = pair.mmdet_config(name), pair.detectron2_config(name)
-    steps = {step.type: dict(step) for step in ours.train_dataloader.dataset.pipeline}
+    dataset = ours.train_dataloader.dataset
+    (pipeline,) = {
+        str(part.pipeline): part.pipeline for part in dataset.get("datasets", [dataset])
+    }.values()
+    steps = {step.type: dict(step) for step in pipeline}
     transform_class = TRANSFORMS[theirs.INPUT.MAPPER]
     transform = steps[f"metaheads.{transform_class.__name__}"]
     del transform["type"]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from metaheads.ops.soft_nms import soft_nms
+from metaheads.ops.soft_nms import soft_nms, soft_nms_fixed
 
 # The second overlaps the first by 0.6, the third stands alone.
 BOXES = torch.tensor([[0.0, 0.0, 4.0, 1.0], [1.0, 0.0, 5.0, 1.0], [20.0, 0.0, 24.0, 1.0]])
@@ -49,3 +49,26 @@ def test_nothing_in_nothing_out():
     assert len(kept.rows) == len(kept.boxes) == len(kept.scores) == 0
     with pytest.raises(ValueError, match="method must be one of"):
         soft_nms(BOXES, SCORES, method="gauss")
+
+
+@pytest.mark.parametrize("method", ["gaussian", "linear", "hard"])
+def test_the_form_for_graphs_finds_the_same(method):
+    generator = torch.Generator().manual_seed(3)
+    corners = torch.rand(2, 60, 2, generator=generator) * 20
+    boxes = torch.cat((corners, corners + torch.rand(2, 60, 2, generator=generator) * 20), 2)
+    scores = torch.rand(2, 60, generator=generator)
+    scores[:, 50:] = -1  # none
+    labels = torch.randint(0, 3, (2, 60), generator=generator)
+    rows, found = soft_nms_fixed(boxes, scores, labels, 55, method=method)
+    assert rows.shape == found.shape == (2, 55)
+    for image in range(2):
+        expected = []
+        for label in range(3):
+            of_class = ((labels[image] == label) & (scores[image] >= 0)).nonzero()[:, 0]
+            kept = soft_nms(boxes[image, of_class], scores[image, of_class], method=method)
+            expected += list(zip(kept.scores.tolist(), of_class[kept.rows].tolist(), strict=True))
+        expected.sort(reverse=True)
+        filled = found[image] >= 0
+        assert rows[image, filled].tolist() == [row for _, row in expected]
+        assert found[image, filled].tolist() == pytest.approx([score for score, _ in expected])
+        assert len(expected) < 50 or method != "hard"

@@ -1,21 +1,10 @@
 # The authors' dla_1x, 140 epochs (36.3 AP without, 38.2 with the mirror).
-_base_ = ["../_base_/runtime.py", "../_base_/coco_warp.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/centernet_points_dla34.py",
+    "../_base_/coco_warp.py",
+]
 
-model = dict(
-    type="metaheads.CenterNetPoints",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[104.01362025, 114.03422265, 119.9165958],
-        std=[73.6027665, 69.89082075, 70.9150767],
-        bgr_to_rgb=False,
-        pad_size_divisor=32,
-    ),
-    backbone=dict(
-        type="metaheads.DLA",
-    ),
-    core=dict(in_channels=[64], strides=[4], head_channels=256),
-    test_cfg=dict(flip=True),
-)
 max_iters = 129360
 train_cfg = dict(type="metaheads.TrainLoop", max_iters=max_iters, val_interval=9240)
 val_cfg = dict(type="ValLoop")

@@ -1,25 +1,10 @@
 # The authors' resdcn_18, 140 epochs (28.1 AP without, 30.0 with the mirror).
-_base_ = ["../_base_/runtime.py", "../_base_/coco_warp.py"]
+_base_ = [
+    "../_base_/runtime.py",
+    "../_base_/centernet_points_resdcn18.py",
+    "../_base_/coco_warp.py",
+]
 
-model = dict(
-    type="metaheads.CenterNetPoints",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[104.01362025, 114.03422265, 119.9165958],
-        std=[73.6027665, 69.89082075, 70.9150767],
-        bgr_to_rgb=False,
-        pad_size_divisor=32,
-    ),
-    backbone=dict(
-        type="metaheads.DeconvResNet",
-        depth=18,
-        deconv_channels=(256, 128, 64),
-        convolution="deformable",
-        init_cfg=dict(type="Pretrained", checkpoint="torchvision://resnet18"),
-    ),
-    core=dict(in_channels=[64], strides=[4]),
-    test_cfg=dict(flip=True),
-)
 max_iters = 145320
 train_cfg = dict(type="metaheads.TrainLoop", max_iters=max_iters, val_interval=10380)
 val_cfg = dict(type="ValLoop")

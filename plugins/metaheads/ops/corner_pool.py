@@ -1,8 +1,8 @@
 """Corner pooling (CornerNet, Sec. 3.4): the running maximum along rows or columns.
 
-No form is the fastest everywhere (benchmarks/corner_pool.md): on CPUs rows are compared one after
-the other, where columns lie apart in memory; elsewhere it is torch.cummax, or for exported graphs,
-which have no such operator, maxima over distances that double.
+No form is the fastest everywhere (benchmarks/keypoint_decode.md): on CPUs rows are compared one
+after the other, where columns lie apart in memory; elsewhere it is torch.cummax, or for exported
+graphs, which have no such operator, maxima over distances that double.
 Letters: B images, D channels, h, w cells.
 """
 

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from metaheads.architectures import CenterNetTriplets, CornerNet
 from metaheads.architectures.cornernet import CornerOutputs
+from metaheads.architectures.cornernet.decode import Centres, CornerCandidates, Pairs
 from metaheads.architectures.cornernet.losses import tag_losses
 from metaheads.architectures.cornernet.targets import make_targets
+from metaheads.structures import Geometry
 
 BOTH = pytest.mark.parametrize("core_class", [CornerNet, CenterNetTriplets])
 OTHER = [60.0, 8.0, 90.0, 30.0]
@@ -130,6 +132,60 @@ def test_a_pair_needs_a_centre_in_its_middle():
     (found,) = core.decode([outputs_of([BOX], [1.0], middle)], [SIZE])
     corner, centre = torch.tensor([3.0, 2.0]).sigmoid().tolist()
     assert found.scores[0].item() == pytest.approx((2 * corner + centre) / 3)
+
+
+@BOTH
+def test_tensors_of_fixed_size_hold_the_same_detections(core_class):
+    core = make_core(core_class, max_tag_distance=10.0, num_pairs=50).eval()
+    centres = None if core_class is CornerNet else [(30, 26), (70, 40)]
+    maps = outputs_of([BOX, OTHER], [1.0, 5.0], centres)
+    noise = torch.rand(maps.tl_heatmap.shape, generator=torch.Generator().manual_seed(0))
+    maps = maps._replace(tl_heatmap=maps.tl_heatmap + noise, br_heatmap=maps.br_heatmap + noise)
+    (ours,) = core.decode([maps], [SIZE])
+    fixed = core.decode_fixed([maps], SIZE).of_image(0)
+    assert len(ours) == len(fixed) > 0
+    assert torch.equal(ours.labels, fixed.labels)
+    torch.testing.assert_close(ours.scores, fixed.scores)
+    torch.testing.assert_close(ours.boxes, fixed.boxes)
+
+
+def test_boxes_that_reach_far_out_of_the_image_are_dropped_and_others_clipped():
+    """By how many pixels of the view they reach out, not of the image, which is twice as large."""
+    core = make_core(CenterNetTriplets, max_outside=5.0)
+    boxes = torch.tensor([[-4.0, 2, 20, 20], [-6.0, 2, 20, 20], [2, 2, 54, 20], [2, 2, 56, 20]])
+    pairs = Pairs(boxes, torch.ones(4), torch.zeros(4), corner_scores=torch.ones(4, 2))
+    centres = Centres(torch.tensor([[-1.0, 10.0]]), torch.ones(1), torch.zeros(1))
+    found = CornerCandidates(pairs, centres, core.max_outside)
+    found = found.finish(Geometry.from_resize((50, 50), (100, 100)))
+    assert found.pairs.boxes.tolist() == [[0, 4, 40, 40], [4, 4, 100, 40]]
+    assert found.centres.points.tolist() == [[0, 20]]
+
+
+def test_several_sizes_move_boxes_towards_those_they_overlap():
+    core = make_core(CornerNet)
+    box, shifted = torch.tensor([[0.0, 0, 40, 40]]), torch.tensor([[0.0, 0, 44, 40]])
+    views = [
+        CornerCandidates(
+            Pairs(each, torch.tensor([s]), torch.zeros(1), corner_scores=torch.ones(1, 2))
+        )
+        for each, s in ((box, 0.9), (shifted, 0.8))
+    ]
+    assert torch.equal(core.merge_views(views[:1]).boxes, box)
+    merged = core.merge_views(views)
+    assert 40 < merged.boxes[0, 2] < 44 and merged.scores[0].item() == pytest.approx(0.9)
+
+
+def test_only_centres_of_the_images_own_size_confirm():
+    core = make_core(CenterNetTriplets)
+    box = torch.tensor([[0.0, 0, 40, 40]])
+    pairs = Pairs(box, torch.ones(1), torch.zeros(1), corner_scores=torch.ones(1, 2))
+    there, elsewhere = (
+        Centres(torch.tensor([point]), torch.ones(1), torch.zeros(1))
+        for point in ([20.0, 20.0], [1.0, 1.0])
+    )
+    views = [CornerCandidates(pairs, each) for each in (there, elsewhere)]
+    assert len(core.merge_views(views)) == 2
+    assert len(core.merge_views(views[::-1])) == 0
 
 
 @BOTH

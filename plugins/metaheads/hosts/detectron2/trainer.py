@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import (
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
 from detectron2.engine import (
     AMPTrainer,
     DefaultTrainer,
@@ -22,6 +26,7 @@ from detectron2.engine import (
     create_ddp_model,
     hooks,
 )
+from detectron2.evaluation import DatasetEvaluator, PascalVOCDetectionEvaluator
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
@@ -215,7 +220,9 @@ class Trainer(DefaultTrainer):
         return [cls.build_test_loader(cfg, name) for name in cfg.DATASETS.TEST]
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> InstanceEvaluator:
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        if MetadataCatalog.get(dataset_name).get("evaluator_type") == "pascal_voc":
+            return PascalVOCDetectionEvaluator(dataset_name)
         tasks = ("bbox",)
         tasks += ("segm",) if cfg.MODEL.MASK_ON else ()
         tasks += ("keypoints",) if cfg.MODEL.KEYPOINT_ON else ()

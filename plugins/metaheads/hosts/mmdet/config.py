@@ -161,9 +161,10 @@ def coco_sources(cfg: Config, *, train: bool) -> list[dict[str, Any]]:
 
 
 def class_names(dataset: ConfigDict) -> tuple[str, ...]:
-    """The classes of a CocoDataset's config, by default COCO's."""
+    """The classes of a data set's config, by default those of its kind."""
     metainfo = dataset.get("metainfo") or {}
-    return tuple(metainfo.get("classes") or CocoDataset.METAINFO["classes"])
+    kind = _find_class(dataset.type) or CocoDataset
+    return tuple(metainfo.get("classes") or kind.METAINFO["classes"])
 
 
 def _unwrap(dataset: ConfigDict) -> list[ConfigDict]:
