@@ -64,6 +64,8 @@ class Targets(_PerObject):
         masks: (N, H, W) bool.
         keypoints: (N, K, 3): x, y, visibility (0 absent, 1 hidden, 2 visible).
         instance_ids: (N,) int64, the same object over the frames of a video.
+        semantic: (H, W) int64 panoptic labels (things 0..T-1, stuff behind them), 255 where nothing
+            is known; of the whole image, not of an object.
     """
 
     image_size: tuple[int, int]
@@ -73,6 +75,16 @@ class Targets(_PerObject):
     masks: Tensor | None = None
     keypoints: Tensor | None = None
     instance_ids: Tensor | None = None
+    semantic: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Targets:
+        semantic = None if self.semantic is None else self.semantic.to(device)
+        return dataclasses.replace(super().to(device), semantic=semantic)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = super()._tensors()
+        tensors.pop("semantic", None)
+        return tensors
 
 
 @dataclass(frozen=True)
@@ -163,6 +175,33 @@ class Detections(_PerObject):
             mask_frames=None,
             keypoints=keypoints,
         )
+
+
+class Segment(NamedTuple):
+    """A segment of a panoptic segmentation.
+
+    label: things 0..T-1 as in the detector, stuff T..T+S-1; score: of things.
+    """
+
+    id: int
+    label: int
+    is_thing: bool
+    score: float | None = None
+
+
+@dataclass
+class PanopticSegmentation:
+    """What every pixel of an image belongs to.
+
+    Attributes:
+        ids: (H, W) int32, ids of segments; 0 is void.
+        segments: those in `ids`.
+        is_unknown: (H, W) bool, void pixels that a model calls an object of no known class.
+    """
+
+    ids: Tensor
+    segments: list[Segment]
+    is_unknown: Tensor | None = None
 
 
 class FixedDetections(NamedTuple):
