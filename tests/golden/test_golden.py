@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from . import centernet_points, cornernet, yolact
+from . import centernet_points, cornernet, upsnet, yolact
 from .cases import Case, UnknownCase, find_cases, folder
 
 RUN = {
     "centernet_points": centernet_points.run,
     "centernet_triplets": cornernet.run,
     "cornernet": cornernet.run,
+    "upsnet": upsnet.run,
     "yolact": yolact.run,
 }
 NOT_YET = (
     "yolact_edge",
-    "upsnet",
     "vpsnet",
     "hourglass",
     "retinaface",

@@ -2,6 +2,7 @@
 
 from metaheads.architectures.centernet_points import CenterNetPoints
 from metaheads.architectures.cornernet import CenterNetTriplets, CornerNet
+from metaheads.architectures.upsnet import UPSNet
 from metaheads.architectures.yolact import Yolact
 
-__all__ = ["CenterNetPoints", "CenterNetTriplets", "CornerNet", "Yolact"]
+__all__ = ["CenterNetPoints", "CenterNetTriplets", "CornerNet", "UPSNet", "Yolact"]

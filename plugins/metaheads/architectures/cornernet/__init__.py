@@ -10,8 +10,6 @@ What differs from the authors' code, and why:
 - Crowd regions train nothing: no corner, and their cells are no negatives of their class.
 - In several processes the losses are divided by the mean number of positives.
 - Soft-NMS drops the boxes that it drops (theirs leaves copies of others in their place).
-- The region of an object in which its centre must lie is chosen by its area in pixels of the
-  network input, which is the image's resolution in the authors' tests.
 Two corners of one class in one cell are one positive of the heatmap, which learns both tags. The
 push loss of an image with one object is the constant 0.9999, as theirs.
 """
