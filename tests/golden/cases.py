@@ -62,9 +62,20 @@ class Case:
         array = torch.from_numpy(self._arrays[key])
         return array if array.is_floating_point() else array.long()
 
-    def compare(self, key: str, ours: Tensor) -> None:
-        """Raw outputs: within ten times the original's own rounding or 1e-4 of their deviation."""
-        ours, theirs = self._pair(key, ours)
+    def compare(self, key: str, ours: Tensor, skip: int = 0) -> None:
+        """Raw outputs: within ten times the original's own rounding or 1e-4 of their deviation.
+
+        Args:
+            skip: so many first channels (B, C, ...) of the original are not compared, and ours has
+                none of them.
+        """
+        kept = torch.ones_like(ours, dtype=torch.bool)
+        if skip:
+            places = ours[:, :1].expand(-1, skip, *ours.shape[2:])
+            ours = torch.cat((torch.zeros_like(places), ours), 1)
+            kept = torch.cat((torch.zeros_like(places, dtype=torch.bool), kept), 1)
+        kept, _ = self._pair(key, kept)
+        ours, theirs = (each[kept] for each in self._pair(key, ours))
         natural = self.about.get("float32_vs_float64", {}).get(key, {})
         deviation = natural.get("std", theirs.double().std(correction=0).item())
         limit = max(10 * natural.get("max_abs_diff", 0.0), 1e-4 * deviation)

@@ -76,8 +76,30 @@ def rename_keys(
     return renamed, coverage
 
 
+# (MMDetection, Detectron2) templates of the region heads; both put the background last.
+_REGIONS = (
+    ("rpn_head.rpn_conv.{rest}", "proposal_generator.rpn_head.conv.{rest}"),
+    ("rpn_head.rpn_cls.{rest}", "proposal_generator.rpn_head.objectness_logits.{rest}"),
+    ("rpn_head.rpn_reg.{rest}", "proposal_generator.rpn_head.anchor_deltas.{rest}"),
+    ("roi_head.bbox_head.shared_fcs.0.{rest}", "roi_heads.box_head.fc1.{rest}"),
+    ("roi_head.bbox_head.shared_fcs.1.{rest}", "roi_heads.box_head.fc2.{rest}"),
+    ("roi_head.bbox_head.fc_cls.{rest}", "roi_heads.box_predictor.cls_score.{rest}"),
+    ("roi_head.bbox_head.fc_reg.{rest}", "roi_heads.box_predictor.bbox_pred.{rest}"),
+    *(
+        (
+            f"roi_head.mask_head.convs.{index}.conv.{{rest}}",
+            f"roi_heads.mask_head.mask_fcn{index + 1}.{{rest}}",
+        )
+        for index in range(8)
+    ),
+    ("roi_head.mask_head.upsample.{rest}", "roi_heads.mask_head.deconv.{rest}"),
+    ("roi_head.mask_head.conv_logits.{rest}", "roi_heads.mask_head.predictor.{rest}"),
+)
+
+
 def to_host(state_dict: Mapping[str, Tensor], model_keys: Iterable[str]) -> dict[str, Tensor]:
-    """Renames ResNet and FPN between Detectron2's names and torchvision's (MMDetection's, ours).
+    """Renames ResNet, FPN, RPN and RoI heads between Detectron2's names and MMDetection's
+    (torchvision's, ours).
 
     Which way follows from the model's names; entries that already fit, and all others, stay.
 
@@ -87,6 +109,9 @@ def to_host(state_dict: Mapping[str, Tensor], model_keys: Iterable[str]) -> dict
     """
     model_keys = list(model_keys)
     renamed = _from_neutral(_to_neutral([*state_dict]), model_keys)
+    turned = 1 if any(key.startswith("roi_heads.") for key in model_keys) else 0
+    regions = [(_pattern(pair[1 - turned]), _replacement(pair[turned])) for pair in _REGIONS]
+    renamed = [_apply(regions, name) for name in renamed]
     return dict(zip(renamed, state_dict.values(), strict=True))
 
 

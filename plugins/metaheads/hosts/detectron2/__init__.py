@@ -15,12 +15,15 @@ from metaheads.hosts.detectron2.config import add_metaheads_config
 from metaheads.hosts.detectron2.data import MetaheadsMapper
 from metaheads.hosts.detectron2.datasets import class_names, register_datasets
 from metaheads.hosts.detectron2.models import HostedInstances, Yolact
+from metaheads.hosts.detectron2.panoptic import HostedPanoptic, UPSNet
 
 __all__ = [
     "Darknet53",
     "DeformableResNet",
     "HostedInstances",
+    "HostedPanoptic",
     "MetaheadsMapper",
+    "UPSNet",
     "Yolact",
     "add_metaheads_config",
     "class_names",

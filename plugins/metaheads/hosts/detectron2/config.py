@@ -11,7 +11,13 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 
-from metaheads.architectures import CenterNetPoints, CenterNetTriplets, CornerNet, Yolact
+from metaheads.architectures import (
+    CenterNetPoints,
+    CenterNetTriplets,
+    CornerNet,
+    UPSNet,
+    Yolact,
+)
 from metaheads.backbones import DLA, Darknet53, DeconvResNet, DeformableResNet, Hourglass
 from metaheads.datasets.transforms import TrainTransform
 from metaheads.datasets.warps import CropTransform, TestView, WarpTransform
@@ -24,6 +30,7 @@ OPTION_NODES: dict[str, Callable] = {
     "MODEL.CENTERNETPOINTS": CenterNetPoints,
     "MODEL.CENTERNETTRIPLETS": CenterNetTriplets,
     "MODEL.CORNERNET": CornerNet,
+    "MODEL.UPSNET": UPSNet,
     "MODEL.DARKNET": Darknet53,
     "MODEL.DEFORMABLE_RESNET": DeformableResNet,
     "MODEL.DECONV_RESNET": DeconvResNet,

@@ -86,4 +86,6 @@ def num_keypoints(cfg: CfgNode) -> int:
 def num_classes(cfg: CfgNode) -> int:
     """How many classes the model of a config tells apart."""
     node = cfg.MODEL.get(cfg.MODEL.META_ARCHITECTURE.upper())
-    return node.NUM_CLASSES if node is not None else cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    if node is None or "NUM_CLASSES" not in node:
+        return cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    return node.NUM_CLASSES

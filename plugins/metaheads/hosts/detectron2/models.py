@@ -32,7 +32,8 @@ class HostedInstances(nn.Module):
     """A single-stage instance architecture in Detectron2; subclasses name it in `core_class`.
 
     Args:
-        backbone: Detectron2 backbone; all of its outputs go to the core, finest first.
+        backbone: Detectron2 backbone.
+        features: its outputs that go to the core, finest first; by default all.
         core: the architecture, with forward, losses and decode.
         pixel_mean, pixel_std: per channel, in the channel order that the data mapper delivers
             (INPUT.FORMAT).
@@ -57,24 +58,26 @@ class HostedInstances(nn.Module):
         test_view: TestView | None = None,
         flip_test: bool = False,
         scales: tuple[float, ...] = (1.0,),
+        features: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.backbone, self.core = backbone, core
         self.image_size = None if image_size is None else tuple(image_size)
         self.test_view, self.flip_test = test_view, flip_test
         self.scales = check_views(core, flip=flip_test, scales=scales)
-        shapes = backbone.output_shape()
-        self.features = sorted(shapes, key=lambda name: shapes[name].stride)
+        self.features = list(features or _by_stride(backbone))
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         backbone = build_backbone(cfg)
-        shapes = sorted(backbone.output_shape().values(), key=lambda shape: shape.stride)
+        features = cls.feature_names(cfg) or _by_stride(backbone)
+        shapes = [backbone.output_shape()[name] for name in features]
         channels, strides = [s.channels for s in shapes], [s.stride for s in shapes]
         return {
             "backbone": backbone,
+            "features": features,
             "core": cls.core_class(channels, strides, **options_of(cfg, cls.core_class)),
             "pixel_mean": tuple(cfg.MODEL.PIXEL_MEAN),
             "pixel_std": tuple(cfg.MODEL.PIXEL_STD),
@@ -85,6 +88,11 @@ class HostedInstances(nn.Module):
             "flip_test": cfg.TEST.FLIP,
             "scales": tuple(cfg.TEST.SCALES),
         }
+
+    @staticmethod
+    def feature_names(cfg: CfgNode) -> list[str]:
+        """The backbone's outputs that go to the core, finest first; none means all."""
+        return []
 
     @property
     def device(self) -> torch.device:
@@ -110,10 +118,10 @@ class HostedInstances(nn.Module):
                 for each, geometry in zip(batched_inputs, geometries, strict=True)
             ]
             losses = self.core.losses(outputs, targets)
-            check_finite(losses, [_spell_image(each) for each in batched_inputs], targets)
+            check_finite(losses, [spell_image(each) for each in batched_inputs], targets)
             return losses
         return [
-            {"instances": to_instances(found, _original_size(each))}
+            {"instances": to_instances(found, original_size(each))}
             for each, found in zip(batched_inputs, self.predict(batched_inputs), strict=True)
         ]
 
@@ -136,7 +144,7 @@ class HostedInstances(nn.Module):
         """Normalised images (B, 3, H, W), and how each lies in its original."""
         views = [self._network_image(each["image"], scale) for each in batched_inputs]
         geometries = [
-            geometry.of_resized(_original_size(each))
+            geometry.of_resized(original_size(each))
             for each, (_, geometry) in zip(batched_inputs, views, strict=True)
         ]
         return self._pad([image for image, _ in views]), geometries
@@ -262,11 +270,16 @@ def _pad_to(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.pad(maps, (0, size[1] - width, 0, size[0] - height))
 
 
-def _original_size(inputs: dict[str, Any]) -> tuple[int, int]:
+def original_size(inputs: dict[str, Any]) -> tuple[int, int]:
     """(height, width) in which Detectron2 wants the results."""
     height, width = inputs["image"].shape[-2:]
     return inputs.get("height", height), inputs.get("width", width)
 
 
-def _spell_image(inputs: dict[str, Any]) -> str:
+def _by_stride(backbone: nn.Module) -> list[str]:
+    shapes = backbone.output_shape()
+    return sorted(shapes, key=lambda name: shapes[name].stride)
+
+
+def spell_image(inputs: dict[str, Any]) -> str:
     return str(inputs.get("file_name", inputs.get("image_id", "image without a name")))

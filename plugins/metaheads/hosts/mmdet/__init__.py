@@ -31,8 +31,10 @@ from metaheads.hosts.mmdet.models import (
     CenterNetTriplets,
     CornerNet,
     HostedInstances,
+    TestTimeAugmentation,
     Yolact,
 )
+from metaheads.hosts.mmdet.panoptic import HostedPanoptic, UPSNet
 
 __all__ = [
     "DATASETS",
@@ -50,13 +52,16 @@ __all__ = [
     "CropTransform",
     "FixedResize",
     "HostedInstances",
+    "HostedPanoptic",
     "KeypointMetric",
     "LoadKeypoints",
     "PackInputs",
     "PlainCheckpoints",
+    "TestTimeAugmentation",
     "TestView",
     "TrainLoop",
     "TrainTransform",
+    "UPSNet",
     "WarpTransform",
     "Yolact",
 ]
