@@ -1,4 +1,4 @@
-"""Detectron2's COCO evaluator for models that score masks apart from boxes, and panoptic quality."""
+"""COCO AP of models that score masks apart from boxes, and panoptic quality."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class InstanceEvaluator(COCOEvaluator):
 class PanopticQualityEvaluator(DatasetEvaluator):
     """Panoptic quality without panopticapi, in percent, also of Detectron2's own models.
 
-    A prediction is `panoptic_seg`: (H, W) ids and their segments_info (id, isthing, category_id); an
-    id without a segment is void. Where there is no segments_info, ids are category x label_divisor +
-    number, -1 is void.
+    A prediction is `panoptic_seg`: (H, W) ids and their segments_info (id, isthing, category_id);
+    an id without a segment is void. Where segments_info is None, ids are category x label_divisor +
+    number, and -1 is void.
 
     Args:
         dataset_name: its metadata have panoptic_json, panoptic_root,
