@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed
+import torch.multiprocessing
 from PIL import Image
 from tests.hosts.installed import each_host, needs_detectron2, needs_mmdet
 
 from metaheads.datasets.shapes.annotations import to_colors
+from metaheads.distributed import leave_process_group
 from metaheads.evaluation import PanopticFiles, SegmentationError, evaluate_panoptic_files
 
 KEYS = {f"{name}{group}" for name in ("PQ", "SQ", "RQ") for group in ("", "_th", "_st")}
@@ -58,8 +61,10 @@ def expected_of(truth: PanopticFiles, found: Segmentations, folder: Path) -> dic
     return evaluate_panoptic_files(*given).to_percent()
 
 
-def run_mmdet(truth: PanopticFiles, found: Segmentations) -> dict[str, float]:
-    """Through the Evaluator of MMEngine and a config's name."""
+def run_mmdet(
+    truth: PanopticFiles, found: Segmentations, images: Sequence[int] | None = None
+) -> dict[str, float]:
+    """Through the Evaluator of MMEngine and a config's name; `images` of this process."""
     from mmdet.structures import DetDataSample
     from mmengine.evaluator import Evaluator
     from mmengine.registry import init_default_scope
@@ -74,7 +79,8 @@ def run_mmdet(truth: PanopticFiles, found: Segmentations) -> dict[str, float]:
     evaluator = Evaluator(metric)
     evaluator.dataset_meta = {"classes": tuple(truth.names.values())}
     labels = {category: label for label, category in enumerate(truth.names)}
-    for image, (ids, segments) in found.items():
+    for image in found if images is None else images:
+        ids, segments = found[image]
         values = np.full(ids.shape, len(labels))
         for number, each in enumerate(segments):
             instance = number + 1 if truth.is_thing[each.category] else 0
@@ -106,7 +112,9 @@ def dataset(truth: PanopticFiles) -> Iterator[str]:
     MetadataCatalog.remove("panoptic_metrics")
 
 
-def run_detectron2(truth: PanopticFiles, found: Segmentations) -> dict[str, float]:
+def run_detectron2(
+    truth: PanopticFiles, found: Segmentations, images: Sequence[int] | None = None
+) -> dict[str, float]:
     from detectron2.data import MetadataCatalog
 
     from metaheads.hosts.detectron2.evaluation import PanopticQualityEvaluator
@@ -118,7 +126,8 @@ def run_detectron2(truth: PanopticFiles, found: Segmentations) -> dict[str, floa
         **metadata.stuff_dataset_id_to_contiguous_id,
         **metadata.thing_dataset_id_to_contiguous_id,
     }
-    for image, (ids, segments) in found.items():
+    for image in found if images is None else images:
+        ids, segments = found[image]
         infos = [
             {
                 "id": each.id,
@@ -130,7 +139,7 @@ def run_detectron2(truth: PanopticFiles, found: Segmentations) -> dict[str, floa
         ids = np.where(ids == 0, 2**20, ids)  # an id without a segment
         output = {"panoptic_seg": (torch.from_numpy(ids).int(), infos)}
         evaluator.process([{"image_id": image}], [output])
-    return evaluator.evaluate()["panoptic_seg"]
+    return (evaluator.evaluate() or {}).get("panoptic_seg", {})
 
 
 @pytest.fixture
@@ -311,15 +320,27 @@ def test_detectron2_bad_predictions(truth, dataset):
             evaluator.process([{"image_id": image}], [{"panoptic_seg": (ids, [info])}])
 
 
-@needs_detectron2
-def test_detectron2_processes_are_joined(truth, dataset, monkeypatch):
-    from detectron2.utils import comm
+def work(rank: int, folder: Path, run, truth: PanopticFiles, found: Segmentations, images) -> None:
+    store = torch.distributed.FileStore(str(folder / "store"), 2)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    results = run(truth, found, images[rank])
+    (folder / f"{rank}.json").write_text(json.dumps(results))
+    leave_process_group()
 
-    from metaheads.hosts.detectron2.evaluation import PanopticQualityEvaluator
 
-    alone = run_detectron2(truth, corrupted(truth))
-    monkeypatch.setattr(comm, "gather", lambda data: [data, data])
-    assert run_detectron2(truth, corrupted(truth)) == pytest.approx(alone, rel=1e-12)
-    evaluator = PanopticQualityEvaluator(dataset)
-    monkeypatch.setattr(comm, "is_main_process", lambda: False)
-    assert evaluator.evaluate() is None
+@each_host
+def test_two_processes_are_as_one(host, run, truth, tmp_path):
+    found = dict(list(corrupted(truth).items())[:5])
+    first, second = list(found)[::2], list(found)[1::2]
+    if host == "mmdet":  # its sampler repeats images until all processes have as many
+        second.append(first[0])
+    context = torch.multiprocessing.get_context("fork")
+    common = tmp_path, run, truth, found, (first, second)
+    processes = [context.Process(target=work, args=(rank, *common)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    results = json.loads((tmp_path / "0.json").read_text())
+    assert results == pytest.approx(run(truth, found), rel=1e-12)
