@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from . import centernet_points, cornernet, upsnet, yolact
+from . import centernet_points, cornernet, panoptic_quality, upsnet, yolact
 from .cases import Case, UnknownCase, find_cases, folder
 
 RUN = {
     "centernet_points": centernet_points.run,
     "centernet_triplets": cornernet.run,
     "cornernet": cornernet.run,
+    "panoptic_quality": panoptic_quality.run,
     "upsnet": upsnet.run,
     "yolact": yolact.run,
 }
@@ -28,7 +29,6 @@ NOT_YET = (
     "retinaface",
     "densepose",
     "landmarks",
-    "panoptic_quality",
 )
 
 

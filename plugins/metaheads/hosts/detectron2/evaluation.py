@@ -1,11 +1,24 @@
-"""Detectron2's COCO evaluator for models that score masks apart from boxes."""
+"""COCO AP of models that score masks apart from boxes, and panoptic quality."""
 
 from __future__ import annotations
 
 import copy
+import logging
+from collections.abc import Sequence
 from typing import Any
 
-from detectron2.evaluation import COCOEvaluator
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+
+from metaheads.evaluation import (
+    LabelledSegment,
+    PanopticFiles,
+    PanopticQuality,
+    SegmentationError,
+)
 
 
 class InstanceEvaluator(COCOEvaluator):
@@ -34,3 +47,77 @@ class InstanceEvaluator(COCOEvaluator):
         for self._tasks, scored in ((("segm",), by_mask), (("bbox",), predictions)):
             super()._eval_predictions(scored, img_ids)
         self._tasks = tasks
+
+
+class PanopticQualityEvaluator(DatasetEvaluator):
+    """Panoptic quality without panopticapi, in percent, also of Detectron2's own models.
+
+    A prediction is `panoptic_seg`: (H, W) ids and their segments_info (id, isthing, category_id);
+    an id without a segment is void. Where segments_info is None, ids are category x label_divisor +
+    number, and -1 is void.
+
+    Args:
+        dataset_name: its metadata have panoptic_json, panoptic_root,
+            thing_dataset_id_to_contiguous_id and stuff_dataset_id_to_contiguous_id.
+    """
+
+    def __init__(self, dataset_name: str) -> None:
+        self._metadata = MetadataCatalog.get(dataset_name)
+        self._truth = PanopticFiles(
+            PathManager.get_local_path(self._metadata.panoptic_json),
+            PathManager.get_local_path(self._metadata.panoptic_root),
+        )
+        # The categories of the file, by `isthing` and contiguous number.
+        self._categories = {
+            True: {v: k for k, v in self._metadata.thing_dataset_id_to_contiguous_id.items()},
+            False: {v: k for k, v in self._metadata.stuff_dataset_id_to_contiguous_id.items()},
+        }
+        self._quality = PanopticQuality(self._truth.is_thing)
+
+    def reset(self) -> None:
+        self._quality.reset()
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        for given, output in zip(inputs, outputs, strict=True):
+            image_id = given["image_id"]
+            name = f"image {image_id} ({self._truth.name_of(image_id)})"
+            truth, truth_segments = self._truth.read(image_id)
+            ids, infos = output["panoptic_seg"]
+            ids = ids.cpu().numpy().astype(np.int64)
+            if infos is None:
+                ids, infos = self._split(ids)
+            segments = [self._to_segment(info, name) for info in infos]
+            ids = np.where(np.isin(ids, [each.id for each in segments]), ids, 0)
+            self._quality.update([truth], [truth_segments], [ids], [segments], [name])
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        comm.synchronize()
+        gathered: Sequence[np.ndarray] = comm.gather(self._quality.statistics)
+        if not comm.is_main_process():
+            return None
+        total = PanopticQuality(self._truth.is_thing)
+        total.statistics = np.sum(gathered, axis=0)
+        scores = total.compute()
+        table = scores.to_table(self._truth.names)
+        logging.getLogger(__name__).info(f"panoptic quality, percent\n{table}")
+        return {"panoptic_seg": scores.to_percent()}
+
+    def _split(self, ids: np.ndarray) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """Ids that say their category -> ids from 1, and segments_info."""
+        infos = []
+        for number in np.unique(ids[ids >= 0]).tolist():
+            label = number // self._metadata.label_divisor
+            is_thing = label in self._categories[True]
+            infos.append({"id": number + 1, "category_id": label, "isthing": is_thing})
+        return np.maximum(ids + 1, 0), infos
+
+    def _to_segment(self, info: dict[str, Any], name: str) -> LabelledSegment:
+        """Without `isthing` the category is already that of the file, as in Detectron2's own."""
+        label, is_thing = info["category_id"], info.get("isthing")
+        if is_thing is None:
+            return LabelledSegment(info["id"], label)
+        categories = self._categories[bool(is_thing)]
+        if label not in categories:
+            kind = "thing" if is_thing else "stuff"
+            raise SegmentationError(f"{name}: {kind} category {label} is not in the metadata")
+        return LabelledSegment(info["id"], categories[label])

@@ -25,7 +25,7 @@ from metaheads.hosts.mmdet.data import (
     TrainTransform,
     WarpTransform,
 )
-from metaheads.hosts.mmdet.evaluation import KeypointMetric
+from metaheads.hosts.mmdet.evaluation import KeypointMetric, PanopticMetric
 from metaheads.hosts.mmdet.models import (
     CenterNetPoints,
     CenterNetTriplets,
@@ -56,6 +56,7 @@ __all__ = [
     "KeypointMetric",
     "LoadKeypoints",
     "PackInputs",
+    "PanopticMetric",
     "PlainCheckpoints",
     "TestTimeAugmentation",
     "TestView",

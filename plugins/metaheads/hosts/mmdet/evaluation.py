@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from mmdet.evaluation import INSTANCE_OFFSET
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from metaheads.evaluation import (
+    LabelledSegment,
+    Overlaps,
+    PanopticFiles,
+    PanopticQuality,
+    SegmentationError,
+)
 from metaheads.hosts.mmdet.registry import METRICS
 
 # In the order of COCOeval's `stats` for keypoints.
@@ -82,3 +91,89 @@ class KeypointMetric(BaseMetric):
         MMLogger.get_current_instance().info(f"keypoints\n{talk.getvalue()}")
         named = zip(NAMES, evaluation.stats, strict=True)
         return {f"keypoints_{name}": round(float(value), 3) for name, value in named}
+
+
+@METRICS.register_module()
+class PanopticMetric(BaseMetric):
+    """Panoptic quality without panopticapi, in percent, also of MMDetection's own models.
+
+    A prediction is `pred_panoptic_seg.sem_seg`, (1, H, W) integers in MMDetection's format: label +
+    1000 x number of the instance. The number of classes and, where no class has it, 255 are void.
+    Labels are places in the `classes` of the data set, which are found in the file by their names;
+    without them, places among the categories of the file.
+
+    Args:
+        ann_file: COCO panoptic JSON of the truth.
+        seg_prefix: folder of its PNGs.
+        others: as in any metric of MMEngine.
+    """
+
+    default_prefix = "coco_panoptic"
+
+    def __init__(
+        self,
+        ann_file: str,
+        seg_prefix: str,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.ann_file, self.seg_prefix = ann_file, seg_prefix
+
+    @functools.cached_property
+    def _truth(self) -> PanopticFiles:
+        return PanopticFiles(self.ann_file, self.seg_prefix)
+
+    @functools.cached_property
+    def _quality(self) -> PanopticQuality:
+        """Measures; it adds nothing up."""
+        return PanopticQuality(self._truth.is_thing)
+
+    @functools.cached_property
+    def _categories(self) -> list[int]:
+        """By label."""
+        names = self._truth.names
+        classes = (self.dataset_meta or {}).get("classes")
+        if classes is None:
+            return list(names)
+        by_name = {name: category for category, name in names.items()}
+        if len(by_name) < len(names):
+            raise ValueError(f"{self.ann_file}: two categories have one name; rename one")
+        if absent := [each for each in classes if each not in by_name]:
+            raise ValueError(
+                f"{self.ann_file} has no categories {absent[:5]} of the data's classes"
+            )
+        return [by_name[each] for each in classes]
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        for sample in data_samples:
+            name = f"image {sample['img_id']} ({self._truth.name_of(sample['img_id'])})"
+            found = self._to_segments(sample["pred_panoptic_seg"]["sem_seg"], name)
+            frame = Overlaps.of_frame(*self._truth.read(sample["img_id"]), *found, name)
+            statistics = self._quality.measure([frame], [name])[0]
+            used = np.flatnonzero(statistics.any(1))
+            self.results.append((used, statistics[used]))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        total = PanopticQuality(self._truth.is_thing)
+        for used, statistics in results:
+            total.statistics[0, used] += statistics
+        scores = total.compute()
+        table = scores.to_table(self._truth.names)
+        MMLogger.get_current_instance().info(f"panoptic quality, percent\n{table}")
+        return scores.to_percent()
+
+    def _to_segments(self, found: Any, name: str) -> tuple[np.ndarray, list[LabelledSegment]]:
+        """(1, H, W) in MMDetection's format -> (H, W) int64 ids, 0 is void, and the segments."""
+        values = found[0].cpu().numpy().astype(np.int64)
+        count = len(self._categories)
+        segments, void = [], []
+        for value in np.unique(values).tolist():
+            label = value % INSTANCE_OFFSET
+            if label == count or (label == 255 and count < 255):
+                void.append(value)
+            elif label > count or value < 0:
+                raise SegmentationError(f"{name}: value {value} of a model with {count} classes")
+            else:  # 0 is a segment of theirs
+                segments.append(LabelledSegment(value + 1, self._categories[label]))
+        return np.where(np.isin(values, void), 0, values + 1), segments

@@ -1,0 +1,24 @@
+"""Metrics that no host has; nothing in here needs a host."""
+
+from metaheads.evaluation.coco_panoptic import PanopticFiles, evaluate_panoptic_files
+from metaheads.evaluation.panoptic_quality import (
+    LabelledSegment,
+    Overlaps,
+    PanopticQuality,
+    PanopticScores,
+    Score,
+    SegmentationError,
+    WindowScores,
+)
+
+__all__ = [
+    "LabelledSegment",
+    "Overlaps",
+    "PanopticFiles",
+    "PanopticQuality",
+    "PanopticScores",
+    "Score",
+    "SegmentationError",
+    "WindowScores",
+    "evaluate_panoptic_files",
+]
