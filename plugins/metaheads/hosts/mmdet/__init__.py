@@ -33,6 +33,7 @@ from metaheads.hosts.mmdet.models import (
     HostedInstances,
     Yolact,
 )
+from metaheads.hosts.mmdet.panoptic_data import CocoPanoptic, LoadPanoptic
 
 __all__ = [
     "DATASETS",
@@ -46,6 +47,7 @@ __all__ = [
     "CenterNetPoints",
     "CenterNetTriplets",
     "CocoKeypoints",
+    "CocoPanoptic",
     "CornerNet",
     "CropTransform",
     "FixedResize",
