@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import importlib
 import json
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,13 @@ from tqdm import tqdm
 
 from metaheads.commands.arguments import check_output
 from metaheads.configs import HOSTS, find_config
-from metaheads.datasets.check import CheckReport, DatasetError, check_coco
+from metaheads.datasets import panoptic
+from metaheads.datasets.check import CheckReport, DatasetError, check_source
 from metaheads.datasets.check.overlap import find_equal_images
 from metaheads.datasets.check.panoptic import check_panoptic
 from metaheads.datasets.records import class_names, read_record
 from metaheads.datasets.transforms import Record, resize_record
-from metaheads.media import IMAGE_SUFFIXES, write_image
+from metaheads.media import IMAGE_SUFFIXES, read_image, write_image
 from metaheads.messages import list_some
 from metaheads.visualization import draw_record, grid
 
@@ -77,8 +80,8 @@ def run(args: argparse.Namespace) -> int:
     for source in sources:
         with tqdm(unit="image", desc=Path(source["annotation_file"]).name) as bar:
             try:
-                report = check_coco(
-                    **source, verify_images=sys.maxsize, is_strict=True, progress=bar.update
+                report = check_source(
+                    source, verify_images=sys.maxsize, is_strict=True, progress=bar.update
                 )
             except DatasetError as error:
                 faults.append(str(error))
@@ -110,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def find_data(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """What is to be checked, as arguments of `check_coco`."""
+    """What is to be checked, as arguments of `check_source`."""
     sources = [
         {
             "annotation_file": Path(name),
@@ -129,18 +132,37 @@ def find_data(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def draw_samples(source: dict[str, Any], target: Path, count: int) -> None:
     """A picture of some images with their objects, drawn by chance."""
+    names, readers = _panoptic_records(source) if "png_folder" in source else _records(source)
+    chosen = random.Random(0).sample(readers, min(count, len(readers)))
+    tiles = [draw_record(_enlarge(read(), 360), names) for read in chosen]
+    columns = max(1, round(len(tiles) ** 0.5))
+    write_image(target, grid(tiles, columns))
+
+
+def _records(source: dict[str, Any]) -> tuple[list[str], list[Callable[[], Record]]]:
+    """The names of the classes, and what reads each image."""
     from pycocotools.coco import COCO
 
     with contextlib.redirect_stdout(None):  # it talks
         coco = COCO(source["annotation_file"])
-    names = class_names(coco)
-    tiles = []
-    for image_id in random.Random(0).sample(sorted(coco.imgs), min(count, len(coco.imgs))):
-        folder, use_masks = source["image_folder"], source["use_masks"]
-        record = read_record(coco, image_id, folder, use_masks=use_masks)
-        tiles.append(draw_record(_enlarge(record, 360), names))
-    columns = max(1, round(len(tiles) ** 0.5))
-    write_image(target, grid(tiles, columns))
+    options = {"image_folder": source["image_folder"], "use_masks": source["use_masks"]}
+    readers = [
+        functools.partial(read_record, coco, each, **options)  # type: ignore[arg-type]
+        for each in sorted(coco.imgs)
+    ]
+    return class_names(coco), readers
+
+
+def _panoptic_records(source: dict[str, Any]) -> tuple[list[str], list[Callable[[], Record]]]:
+    """`_records` of panoptic data."""
+    classes = source.get("thing_classes"), source.get("stuff_classes")
+    file = panoptic.read_file(source["annotation_file"], *classes)
+
+    def read(entry: panoptic.Entry) -> Record:
+        image = read_image(source["image_folder"] / entry.image["file_name"])
+        return panoptic.read_record(image, source["png_folder"] / entry.png, entry.segments)
+
+    return list(file.space.classes), [functools.partial(read, each) for each in file.entries]
 
 
 def _enlarge(record: Record, size: int) -> Record:

@@ -49,6 +49,8 @@ class Record:
         is_crowd: (N,) bool.
         masks: (N, H, W) bool.
         keypoints: (N, K, 3) float32: x, y, visibility (0 absent, 1 hidden, 2 visible).
+        semantic: (H, W) uint8 panoptic labels (things 0..T-1, stuff behind them), 255 where nothing
+            is known; of the whole image: `select` leaves it as it is.
     """
 
     image: ndarray
@@ -57,6 +59,7 @@ class Record:
     is_crowd: ndarray
     masks: ndarray | None = None
     keypoints: ndarray | None = None
+    semantic: ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -139,7 +142,8 @@ class TrainTransform:
             rng: whatever has numpy's `uniform`; the hosts seed `numpy.random` in their workers.
 
         Returns:
-            A record with a float32 image (not rounded) and, if `size` is given, of that size.
+            A record with a float32 image (not rounded) and, if `size` is given, of that size. The
+            semantic map is 255 outside of the image.
         """
         if self.photometric:
             image = distort_colors(record.image, self.color_order, rng)
@@ -178,6 +182,7 @@ def _apply(view: View, record: Record, fill: tuple[float, ...] = (0.0, 0.0, 0.0)
         boxes=view.boxes(record.boxes),
         masks=None if masks is None else view.masks(masks),
         keypoints=None if keypoints is None else view.keypoints(keypoints),
+        semantic=None if record.semantic is None else view.semantic(record.semantic),
     )
 
 

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from numpy import ndarray
 from torch import Tensor
 
+VOID = 255  # the label of pixels of which nothing is known
+
 
 def resize_image(image: ndarray, size: tuple[int, int]) -> ndarray:
     """Resizes by the project's one kernel: bilinear, centres at .5, no antialiasing, in float.
@@ -124,6 +126,20 @@ class View:
                 np.greater(values, 0.5, out=target[rows, columns])
         return result
 
+    def semantic(self, labels: ndarray) -> ndarray:
+        """(H, W) uint8 -> (h, w) uint8, the nearest pixel's label, VOID outside of the image."""
+        part, place = self._part(labels)
+        result = np.full(self.result_size, VOID, labels.dtype)
+        rows, columns = (
+            nearest_cells(cells, results)
+            for cells, results in zip(self._turned_size, self.result_size, strict=True)
+        )
+        down = slice(*rows.searchsorted((place.top, place.bottom)))
+        across = slice(*columns.searchsorted((place.left, place.right)))
+        seen = np.ix_(rows[down] - place.top, columns[across] - place.left)
+        result[down, across] = part[seen]
+        return result
+
     def boxes(self, boxes: ndarray) -> ndarray:
         """(N, 4) -> (N, 4) float32."""
         corners = self._points(boxes.reshape(-1, 2, 2))
@@ -191,6 +207,14 @@ class View:
         rows, values = _interpolate(part, place.top, height, size[0])
         columns, values = _interpolate(values.swapaxes(0, 1), place.left, width, size[1])
         return rows, columns, values.swapaxes(0, 1)
+
+
+def nearest_cells(cells: int, results: int) -> ndarray:
+    """The cell that each result shows, (results,) int64: floor((i + 0.5) cells / results).
+
+    Centres lie at .5, as in `resize_image`; whole numbers leave no rounding errors.
+    """
+    return (2 * np.arange(results) + 1) * cells // (2 * results)
 
 
 def _interpolate(part: ndarray, start: int, cells: int, results: int) -> tuple[slice, ndarray]:

@@ -200,6 +200,7 @@ class CropTransform:
             boxes=((record.boxes + np.tile(shift, 2)) * np.tile(zoom, 2)).astype(np.float32),
             masks=None,
             keypoints=keypoints,
+            semantic=None,
         )
 
 
@@ -244,7 +245,8 @@ class WarpTransform:
         """Augments one record, which stays as it is.
 
         Args:
-            record: image uint8; boxes may leave the view, they are not clipped; masks are left out.
+            record: image uint8; boxes may leave the view, they are not clipped; masks and
+                the semantic map are left out.
             rng: whatever has numpy's `choice`, `randint`, `random`, `uniform` and `normal`.
 
         Returns:
@@ -275,7 +277,10 @@ class WarpTransform:
 
 
 def warp_record(record: Record, warp: Warp) -> Record:
-    """What the view shows: image as float32, boxes and keypoints; masks are left out."""
+    """What the view shows: image as float32, boxes and keypoints.
+
+    Masks and the semantic map are left out.
+    """
     corners = warp.points(record.boxes.reshape(-1, 2, 2))
     keypoints = record.keypoints
     if keypoints is not None:
@@ -288,6 +293,7 @@ def warp_record(record: Record, warp: Warp) -> Record:
         boxes=corners.reshape(-1, 4),
         masks=None,
         keypoints=keypoints,
+        semantic=None,
     )
 
 

@@ -5,8 +5,17 @@ training; those that begin with `notice_` yield lines for the report. Every mess
 which (the first five) and what to do.
 """
 
-from metaheads.datasets.check.coco import CheckReport, check_all, check_coco
+from metaheads.datasets.check.coco import check_coco
 from metaheads.datasets.check.masks import decode_counts
 from metaheads.datasets.check.messages import DatasetError
+from metaheads.datasets.check.report import CheckReport
+from metaheads.datasets.check.sources import check_all, check_source
 
-__all__ = ["CheckReport", "DatasetError", "check_all", "check_coco", "decode_counts"]
+__all__ = [
+    "CheckReport",
+    "DatasetError",
+    "check_all",
+    "check_coco",
+    "check_source",
+    "decode_counts",
+]

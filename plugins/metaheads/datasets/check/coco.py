@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from metaheads.datasets.check.entries import (
     find_missing_fields,
     find_unknown_ids,
 )
-from metaheads.datasets.check.images import find_broken_images, find_missing_images
+from metaheads.datasets.check.images import evenly_spaced, find_broken_images, find_missing_images
 from metaheads.datasets.check.masks import find_malformed_masks
 from metaheads.datasets.check.messages import DatasetError, refuse
 from metaheads.datasets.check.notices import (
@@ -31,41 +30,7 @@ from metaheads.datasets.check.notices import (
     notice_short_polygons,
     notice_useless_boxes,
 )
-from metaheads.messages import list_some
-
-
-@dataclass
-class CheckReport:
-    """What a data set holds.
-
-    Attributes:
-        class_counts: objects per class, crowds included, by ascending category id.
-        warnings: what is odd, but trains.
-    """
-
-    annotation_file: Path
-    num_images: int
-    num_objects: int
-    num_crowds: int
-    num_verified: int
-    class_counts: dict[str, int]
-    warnings: list[str] = field(default_factory=list)
-
-    def summary(self, max_classes: int = 10) -> str:
-        """A few lines for the terminal; the most frequent classes are named."""
-        used = {name: count for name, count in self.class_counts.items() if count}
-        share = 100 * self.num_crowds / max(self.num_objects, 1)
-        lines = [
-            f"{self.annotation_file}: {self.num_images} images, {self.num_objects} objects of "
-            f"{len(used)} classes (of {len(self.class_counts)}), {self.num_crowds} crowds "
-            f"({share:.1f} %), {self.num_verified} images decoded"
-        ]
-        if used:
-            ranked = sorted(used.items(), key=lambda item: -item[1])
-            named = ", ".join(f"{name} {count}" for name, count in ranked[:max_classes])
-            more = f", {len(ranked) - max_classes} more" if len(ranked) > max_classes else ""
-            lines.append(f"  objects: {named}{more}")
-        return "\n".join(lines + [f"  note: {warning}" for warning in self.warnings])
+from metaheads.datasets.check.report import CheckReport
 
 
 def check_coco(
@@ -101,7 +66,7 @@ def check_coco(
     refuse(file, find_duplicate_ids(data), find_unknown_ids(data))
     used = {annotation["category_id"] for annotation in data["annotations"]}
     categories = data["categories"]
-    chosen = _evenly_spaced(data["images"], verify_images)
+    chosen = evenly_spaced(data["images"], verify_images)
     missing = [*find_missing_images(data["images"], folder)]
     # Before the masks, which are of the size that the file gives an image.
     images = [] if missing else [*find_broken_images(chosen, folder, progress)]
@@ -141,31 +106,6 @@ def check_coco(
     )
 
 
-def check_all(sources: Iterable[dict[str, Any]]) -> Iterator[CheckReport]:
-    """Checks the data sets of one config, one after the other.
-
-    Args:
-        sources: arguments of `check_coco`. Those without `class_names` take their classes from
-            their files, by ascending id (Detectron2); all of them must number them alike.
-
-    Raises:
-        DatasetError: as `check_coco`, or files that number the classes otherwise.
-    """
-    first: CheckReport | None = None
-    for source in sources:
-        report = check_coco(**source)
-        if source.get("class_names") is None:
-            first = first or report
-            names, expected = list(report.class_counts), list(first.class_counts)
-            if names != expected:
-                raise DatasetError(
-                    f"{report.annotation_file} and {first.annotation_file} number the classes "
-                    f"otherwise: {list_some(names)} against {list_some(expected)}, by ascending "
-                    "id; give equal classes equal ids in both"
-                )
-        yield report
-
-
 def read_coco(file: Path) -> dict[str, list[dict[str, Any]]]:
     """Reads the file; afterwards every entry has the fields that both hosts read.
 
@@ -190,10 +130,3 @@ def read_coco(file: Path) -> dict[str, list[dict[str, Any]]]:
     if not data["images"]:
         raise DatasetError(f'{file}: "images" is empty')
     return data
-
-
-def _evenly_spaced(images: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    if count <= 0:
-        return []
-    step = max(len(images) / count, 1)
-    return [images[int(index * step)] for index in range(min(count, len(images)))]

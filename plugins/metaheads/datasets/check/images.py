@@ -81,3 +81,11 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
     lies = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
     return (width, height) if lies else (height, width)
+
+
+def evenly_spaced(images: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """`count` of the images, or all, from the first on."""
+    if count <= 0:
+        return []
+    step = max(len(images) / count, 1)
+    return [images[int(index * step)] for index in range(min(count, len(images)))]

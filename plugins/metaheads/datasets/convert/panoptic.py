@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from metaheads.datasets.convert.coco import ConversionError
+from metaheads.datasets.panoptic import to_colors
 
 
 def convert_to_panoptic(
@@ -55,7 +56,7 @@ def convert_to_panoptic(
         if name in {each["file_name"] for each in annotations}:
             raise ConversionError(f"{instances}: two images would both become {name}; rename one")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        _write_png(numbers, folder / name)
+        Image.fromarray(to_colors(numbers)).save(folder / name)
         segments = [
             _segment(numbers == number, number, layer)
             for number, layer in enumerate(layers, start=1)
@@ -101,9 +102,3 @@ def _segment(mask: np.ndarray, number: int, layer: dict[str, Any]) -> dict[str, 
         "bbox": [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y],
         "iscrowd": int(layer.get("iscrowd", 0)),
     }
-
-
-def _write_png(numbers: np.ndarray, path: Path) -> None:
-    """Ids as COCO's colours: id = R + 256 G + 65536 B."""
-    colors = np.stack([numbers >> shift & 255 for shift in (0, 8, 16)], -1).astype(np.uint8)
-    Image.fromarray(colors).save(path)

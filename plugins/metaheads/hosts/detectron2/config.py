@@ -123,6 +123,10 @@ def add_metaheads_config(cfg: CfgNode) -> None:
       architecture can merge them.
     - DATASETS.REGISTER: ((name, COCO json, image folder), ...), relative to the folder that the
       environment variable METAHEADS_DATA names, or else to `data`.
+    - DATASETS.REGISTER_PANOPTIC: ((name, image folder, COCO panoptic json, PNG folder), ...),
+      likewise; read without `panopticapi`, in trainings by our data mapper only.
+    - INPUT.SEPARATE_STUFF: of panoptic data our mapper gives what Detectron2's own PanopticFPN is
+      trained on: "sem_seg" with 0 for all things and 1.. for stuff, and no crowds.
     - SOLVER.REFERENCE_BATCH_SIZE: the batch that BASE_LR is meant for (--auto-scale-lr); 0 unknown.
     - Only for our trainer: SOLVER.OPTIMIZER, "SGD" or "AdamW"; SOLVER.CLIP_GRADIENTS.WHOLE_MODEL,
       clip the norm of all gradients together, not of each parameter; SOLVER.KEEP_CHECKPOINTS, how
@@ -139,7 +143,9 @@ def add_metaheads_config(cfg: CfgNode) -> None:
     cfg.INPUT.USE_TEST_VIEW = False
     cfg.TEST.FLIP = False
     cfg.TEST.SCALES = (1.0,)
+    cfg.INPUT.SEPARATE_STUFF = False
     cfg.DATASETS.REGISTER = ()
+    cfg.DATASETS.REGISTER_PANOPTIC = ()
     cfg.SOLVER.OPTIMIZER = "SGD"
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
     cfg.SOLVER.KEEP_CHECKPOINTS = 0

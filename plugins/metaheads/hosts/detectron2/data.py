@@ -17,6 +17,7 @@ from pycocotools import mask as rle
 from metaheads.datasets.transforms import Record
 from metaheads.hosts.detectron2.config import TRANSFORMS, options_of
 from metaheads.hosts.detectron2.datasets import num_keypoints
+from metaheads.hosts.detectron2.panoptic_data import read_panoptic, separate_stuff
 
 _MIDDLE = 0.5  # what Detectron2 adds to a file's keypoints, and takes off for the evaluation
 
@@ -33,6 +34,8 @@ class MetaheadsMapper:
         transform: of the training images.
         use_masks: objects bring their masks; without one an object counts as a crowd.
         num_keypoints: objects bring so many keypoints; 0 for none.
+        separate_stuff: panoptic data come as Detectron2's PanopticFPN wants them: "sem_seg" (0 is
+            all things, then stuff), no crowds.
     """
 
     @configurable
@@ -44,11 +47,13 @@ class MetaheadsMapper:
         transform: Callable[[Record], Record] | None,
         use_masks: bool = True,
         num_keypoints: int = 0,
+        separate_stuff: bool = False,
     ) -> None:
         self.is_train = is_train
         self.image_format = image_format
         self.transform = transform
         self.use_masks, self.num_keypoints = use_masks, num_keypoints
+        self.separate_stuff = separate_stuff
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -61,25 +66,40 @@ class MetaheadsMapper:
             "transform": builder(**options, color_order=color_order) if is_train else None,
             "use_masks": cfg.MODEL.MASK_ON,
             "num_keypoints": num_keypoints(cfg),
+            "separate_stuff": cfg.INPUT.SEPARATE_STUFF,
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Detectron2's data set dict -> "image" (3, h, w) in 0..255, "instances" and what it had.
 
+        Of panoptic data also "semantic", (h, w) int64: things 0..T-1, then stuff, 255 where nothing
+        is known.
+
         Raises:
-            ValueError: the image cannot be read; names the file.
+            ValueError: the image or its PNG cannot be read or do not fit; names the file.
         """
         inputs = {name: value for name, value in dataset_dict.items() if name != "annotations"}
         image = read_image(inputs["file_name"], self.image_format)
         detection_utils.check_image_size(inputs, image)
         if self.transform is not None:
-            annotations = copy.deepcopy(dataset_dict.get("annotations", []))
-            options = {"use_masks": self.use_masks, "num_keypoints": self.num_keypoints}
-            record = self.transform(to_record(image, annotations, **options))
+            record = self.transform(self._read_objects(image, dataset_dict))
+            if record.semantic is not None:
+                inputs["semantic"] = torch.from_numpy(record.semantic.astype(np.int64))
+                if self.separate_stuff:
+                    segments = dataset_dict["segments_info"]
+                    inputs["sem_seg"] = separate_stuff(inputs["semantic"], segments)
+                    record = record.select(~record.is_crowd)
             image = record.image
             inputs["instances"] = record_to_instances(record)
         inputs["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return inputs
+
+    def _read_objects(self, image: ndarray, dataset_dict: dict[str, Any]) -> Record:
+        if "segments_info" in dataset_dict:
+            return read_panoptic(image, dataset_dict, use_masks=self.use_masks)
+        annotations = copy.deepcopy(dataset_dict.get("annotations", []))
+        options = {"use_masks": self.use_masks, "num_keypoints": self.num_keypoints}
+        return to_record(image, annotations, **options)
 
 
 def read_image(file_name: str, image_format: str) -> ndarray:

@@ -1,15 +1,19 @@
-"""COCO-format data sets that a config names, in Detectron2's catalogs."""
+"""COCO and COCO panoptic data sets that a config names, in Detectron2's catalogs."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+
+from metaheads.datasets.panoptic import find_labels, read_json
+from metaheads.hosts.detectron2.panoptic_data import register_panoptic
 
 
 def data_path(path: str) -> str:
@@ -18,36 +22,61 @@ def data_path(path: str) -> str:
 
 
 def register_datasets(cfg: CfgNode) -> None:
-    """Registers the (name, json, image folder) entries of DATASETS.REGISTER; reads no file.
+    """Registers the entries of DATASETS.REGISTER and DATASETS.REGISTER_PANOPTIC; reads no file.
 
     Registering the same again does nothing; a name of ours that now has other paths or keypoints is
     replaced. Keypoints are called by their numbers; INPUT.TRANSFORM.KEYPOINT_FLIP_PAIRS are those
-    that Detectron2's own mirror swaps, too.
+    that Detectron2's own mirror swaps, too. Classes come to the metadata with the data.
 
     Raises:
-        ValueError: an entry is not (name, json, image folder), or its name is that of other data.
+        ValueError: an entry is not (name, json, image folder), of panoptic data (name, image
+            folder, json, PNG folder), or its name is that of other data.
     """
     keypoints = _keypoint_metadata(cfg)
     for entry in cfg.DATASETS.REGISTER:
-        if len(entry) != 3 or not all(isinstance(each, str) for each in entry):
-            raise ValueError(
-                f"DATASETS.REGISTER holds (name, json, image folder) entries of text, got {entry!r}"
-            )
-        name, json_file, image_root = entry[0], data_path(entry[1]), data_path(entry[2])
-        if name in DatasetCatalog.list():
-            known = MetadataCatalog.get(name)
-            wanted = {"json_file": json_file, "image_root": image_root, **keypoints}
-            if all(known.get(key) == value for key, value in wanted.items()):
-                continue
-            if not known.get("registered_by_metaheads", False):
-                raise ValueError(
-                    f"DATASETS.REGISTER: {name!r} is already the name of another data set "
-                    f"({known.get('json_file', 'not in COCO format')}): choose a name of your own"
-                )
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
-        metadata = {"registered_by_metaheads": True, **keypoints}
-        register_coco_instances(name, metadata, json_file, image_root)
+        name, json_file, image_root = _read_entry(entry, "REGISTER", "json", "image folder")
+        wanted = {"json_file": json_file, "image_root": image_root, **keypoints}
+        if _make_room(name, wanted, "REGISTER"):
+            metadata = {"registered_by_metaheads": True, **keypoints}
+            register_coco_instances(name, metadata, json_file, image_root)
+    for entry in cfg.DATASETS.get("REGISTER_PANOPTIC", ()):
+        name, *paths = _read_entry(
+            entry, "REGISTER_PANOPTIC", "image folder", "panoptic json", "PNG folder"
+        )
+        wanted = dict(zip(("image_root", "panoptic_json", "panoptic_root"), paths, strict=True))
+        if _make_room(name, wanted, "REGISTER_PANOPTIC"):
+            register_panoptic(name, **wanted)
+
+
+def _read_entry(entry: Sequence[str], key: str, *parts: str) -> list[str]:
+    """The name and the paths of an entry."""
+    is_text = not isinstance(entry, str) and all(isinstance(each, str) for each in entry)
+    if not is_text or len(entry) != 1 + len(parts):
+        raise ValueError(
+            f"DATASETS.{key} holds ({', '.join(('name', *parts))}) entries of text, got {entry!r}"
+        )
+    return [entry[0], *map(data_path, entry[1:])]
+
+
+def _make_room(name: str, wanted: dict[str, Any], key: str) -> bool:
+    """Whether a name is free; one of ours with other metadata is taken away.
+
+    Raises:
+        ValueError: it is the name of a data set that is not ours.
+    """
+    if name not in DatasetCatalog.list():
+        return True
+    known = MetadataCatalog.get(name)
+    if all(known.get(each) == value for each, value in wanted.items()):
+        return False
+    if not known.get("registered_by_metaheads", False):
+        raise ValueError(
+            f"DATASETS.{key}: {name!r} is already the name of another data set "
+            f"({known.get('json_file', 'not in COCO format')}): choose a name of your own"
+        )
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+    return True
 
 
 def _keypoint_metadata(cfg: CfgNode) -> dict[str, Any]:
@@ -59,7 +88,7 @@ def _keypoint_metadata(cfg: CfgNode) -> dict[str, Any]:
 
 
 def class_names(cfg: CfgNode) -> list[str]:
-    """The names of the classes 0..C-1 of a config's data.
+    """The names of the classes 0..C-1 of a config's data; of panoptic data those of the things.
 
     They come from the catalog or from the annotation file; without either the classes are called by
     their numbers.
@@ -70,6 +99,10 @@ def class_names(cfg: CfgNode) -> list[str]:
         metadata = MetadataCatalog.get(name)
         if metadata.get("thing_classes"):
             return list(metadata.thing_classes)
+        panoptic_json = metadata.get("panoptic_json")
+        if panoptic_json and os.path.isfile(panoptic_json):
+            categories = read_json(panoptic_json)["categories"]
+            return list(find_labels(categories, file=panoptic_json).thing_classes)
         json_file = metadata.get("json_file")
         if json_file and os.path.isfile(json_file):
             with open(json_file) as file:

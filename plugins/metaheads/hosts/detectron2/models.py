@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from metaheads import architectures
 from metaheads.augment import check_views, predict_views
 from metaheads.datasets.transforms import resize_tensor, scale_size
+from metaheads.datasets.views import VOID, nearest_cells
 from metaheads.datasets.warps import TestView
 from metaheads.hosts.detectron2.config import options_of, test_size
 from metaheads.losses import check_finite
@@ -103,8 +104,9 @@ class HostedInstances(nn.Module):
 
         Args:
             batched_inputs: per image "image" (3, h, w) in 0..255 and, in training, "instances" with
-                gt_boxes, gt_classes, gt_masks and, if crowds are kept, gt_is_crowd; else optionally
-                "height" and "width" of the original image, in which the results are given.
+                gt_boxes, gt_classes, gt_masks and, if crowds are kept, gt_is_crowd, and of panoptic
+                data "semantic" (h, w); else optionally "height" and "width" of the original image,
+                in which the results are given.
 
         Raises:
             FloatingPointError: a loss is not finite.
@@ -114,7 +116,12 @@ class HostedInstances(nn.Module):
             batch_size = tuple(batch.shape[-2:])
             outputs = self.raw_outputs(batch)
             targets = [
-                to_targets(each["instances"].to(self.device), geometry.input_size, batch_size)
+                to_targets(
+                    each["instances"].to(self.device),
+                    geometry.input_size,
+                    batch_size,
+                    each.get("semantic"),
+                )
                 for each, geometry in zip(batched_inputs, geometries, strict=True)
             ]
             losses = self.core.losses(outputs, targets)
@@ -194,13 +201,19 @@ class CenterNetTriplets(HostedInstances):
     core_class = architectures.CenterNetTriplets
 
 
-def to_targets(instances: Instances, size: tuple[int, int], batch_size: tuple[int, int]) -> Targets:
+def to_targets(
+    instances: Instances,
+    size: tuple[int, int],
+    batch_size: tuple[int, int],
+    semantic: Tensor | None = None,
+) -> Targets:
     """Detectron2's ground truth of an image -> ours.
 
     Args:
         instances: in pixels of `instances.image_size`.
         size: (height, width) of the network's image, to which everything is stretched.
         batch_size: (H, W) of the batch that it is padded to.
+        semantic: (h, w) int64 labels in pixels of `instances.image_size`; padded with 255.
     """
     boxes = instances.gt_boxes.tensor.float()
     device, count = boxes.device, len(instances)
@@ -220,6 +233,8 @@ def to_targets(instances: Instances, size: tuple[int, int], batch_size: tuple[in
         masks = torch.zeros((0, height, width), dtype=torch.bool, device=device)
     if masks is not None and (height, width) != size:
         masks = _resize_masks(masks, size)
+    if semantic is not None:
+        semantic = _resize_labels(semantic.to(device), size)
     crowds = torch.zeros(count, dtype=torch.bool, device=device)
     return Targets(
         image_size=batch_size,
@@ -228,6 +243,7 @@ def to_targets(instances: Instances, size: tuple[int, int], batch_size: tuple[in
         is_crowd=instances.gt_is_crowd if instances.has("gt_is_crowd") else crowds,
         masks=None if masks is None else _pad_to(masks, batch_size),
         keypoints=keypoints,
+        semantic=None if semantic is None else _pad_to(semantic, batch_size, VOID),
     )
 
 
@@ -263,11 +279,22 @@ def _resize_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(masks[:, None].float(), size, mode="bilinear")[:, 0] > 0.5
 
 
-def _pad_to(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """(h, w) -> `size`, the nearest pixel's, by the rule of the host-free transforms."""
+    if labels.shape == size:
+        return labels
+    rows, columns = (
+        torch.from_numpy(nearest_cells(cells, results)).to(labels.device)
+        for cells, results in zip(labels.shape, size, strict=True)
+    )
+    return labels[rows[:, None], columns]
+
+
+def _pad_to(maps: Tensor, size: tuple[int, int], value: int = 0) -> Tensor:
     height, width = maps.shape[-2:]
     if (height, width) == size:
         return maps
-    return F.pad(maps, (0, size[1] - width, 0, size[0] - height))
+    return F.pad(maps, (0, size[1] - width, 0, size[0] - height), value=value)
 
 
 def original_size(inputs: dict[str, Any]) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from detectron2 import modeling
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.engine import default_setup, launch
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
@@ -29,6 +29,7 @@ from metaheads.hosts.detectron2.checkpoint import Checkpointer
 from metaheads.hosts.detectron2.config import add_metaheads_config
 from metaheads.hosts.detectron2.datasets import num_classes, num_keypoints, register_datasets
 from metaheads.hosts.detectron2.lazy import LazyTrainer, load_lazy_config
+from metaheads.hosts.detectron2.panoptic_data import PANOPTIC
 from metaheads.hosts.detectron2.tracking import TrackingWriter
 from metaheads.hosts.detectron2.trainer import Trainer
 from metaheads.weights.files import of_file, write_results
@@ -73,7 +74,9 @@ def load_config(
 
 
 def coco_sources(cfg: Cfg, *, train: bool) -> list[dict[str, Any]]:
-    """The COCO data sets of a config, as arguments of `check_coco`; none of a LazyConfig.
+    """The COCO data sets of a config, as arguments of `check_coco` or `check_panoptic_data`.
+
+    None of a LazyConfig.
 
     Raises:
         KeyError: a name in DATASETS that is not registered; names the nearest.
@@ -86,7 +89,9 @@ def coco_sources(cfg: Cfg, *, train: bool) -> list[dict[str, Any]]:
         if name not in DatasetCatalog.list():
             nearest = difflib.get_close_matches(name, DatasetCatalog.list(), n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
-            raise KeyError(f"no data set {name!r}: enter it in DATASETS.REGISTER{hint}")
+            raise KeyError(
+                f"no data set {name!r}: enter it in DATASETS.REGISTER or REGISTER_PANOPTIC{hint}"
+            )
         metadata = MetadataCatalog.get(name)
         if metadata.get("json_file") and metadata.get("evaluator_type") == "coco":
             sources.append(
@@ -98,7 +103,20 @@ def coco_sources(cfg: Cfg, *, train: bool) -> list[dict[str, Any]]:
                     "num_keypoints": num_keypoints(cfg),
                 }
             )
+        if metadata.get("evaluator_type") == PANOPTIC:
+            sources.append(_panoptic_source(cfg, metadata))
     return sources
+
+
+def _panoptic_source(cfg: CfgNode, metadata: Metadata) -> dict[str, Any]:
+    is_theirs = cfg.MODEL.META_ARCHITECTURE == "PanopticFPN"
+    return {
+        "annotation_file": Path(metadata.panoptic_json),
+        "png_folder": Path(metadata.panoptic_root),
+        "image_folder": Path(metadata.image_root),
+        "num_things": cfg.MODEL.ROI_HEADS.NUM_CLASSES if is_theirs else None,
+        "num_stuff": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES - 1 if is_theirs else None,
+    }
 
 
 def output_dir(cfg: Cfg) -> Path:

@@ -35,6 +35,7 @@ from metaheads.hosts.mmdet.models import (
     Yolact,
 )
 from metaheads.hosts.mmdet.panoptic import HostedPanoptic, UPSNet
+from metaheads.hosts.mmdet.panoptic_data import CocoPanoptic, LoadPanoptic
 
 __all__ = [
     "DATASETS",
@@ -48,6 +49,7 @@ __all__ = [
     "CenterNetPoints",
     "CenterNetTriplets",
     "CocoKeypoints",
+    "CocoPanoptic",
     "CornerNet",
     "CropTransform",
     "FixedResize",

@@ -16,10 +16,12 @@ from mmengine.registry import Registry, init_default_scope
 from mmengine.runner import Runner
 
 from metaheads.augment import check_scales
+from metaheads.datasets.panoptic import find_labels, read_json
 from metaheads.options import check_parameter
 
 VIEWS = ("metaheads.TestView", "metaheads.FixedResize")  # what shows an image to the network
 _KEYPOINTS = ("metaheads.CocoKeypoints",)
+_PANOPTIC = "metaheads.CocoPanoptic"
 _RUNNER_OPTIONS = tuple(inspect.signature(Runner.__init__).parameters)[1:]
 
 
@@ -143,26 +145,54 @@ def at_scales(pipeline: Sequence[dict], scales: Sequence[float]) -> list[dict]:
 
 
 def coco_sources(cfg: Config, *, train: bool) -> list[dict[str, Any]]:
-    """The COCO data sets of a config, as arguments of `check_coco`."""
+    """The COCO data sets of a config, as arguments of `check_coco` or `check_panoptic_data`."""
     loaders = [cfg.train_dataloader, cfg.val_dataloader] if train else [cfg.test_dataloader]
     datasets = [dataset for loader in loaders if loader for dataset in _unwrap(loader.dataset)]
+    instances = ("CocoDataset", "mmdet.CocoDataset", CocoDataset, *_KEYPOINTS)
     return [
-        {
-            "annotation_file": Path(dataset.get("data_root") or "") / dataset.ann_file,
-            "image_folder": Path(dataset.get("data_root") or "") / dataset.data_prefix.img,
-            "class_names": class_names(dataset),
-            "num_classes": _num_classes(cfg.model),
-            "use_masks": _uses_masks(cfg),
-            "num_keypoints": dataset.get("num_keypoints", 0),
-        }
+        _panoptic_source(cfg, dataset)
+        if dataset.type == _PANOPTIC
+        else _instances_source(cfg, dataset)
         for dataset in datasets
-        if dataset.type in ("CocoDataset", "mmdet.CocoDataset", CocoDataset, *_KEYPOINTS)
+        if dataset.type in (*instances, _PANOPTIC)
     ]
 
 
+def _instances_source(cfg: Config, dataset: ConfigDict) -> dict[str, Any]:
+    return {
+        "annotation_file": Path(dataset.get("data_root") or "") / dataset.ann_file,
+        "image_folder": Path(dataset.get("data_root") or "") / dataset.data_prefix.img,
+        "class_names": class_names(dataset),
+        "num_classes": _num_classes(cfg.model),
+        "use_masks": _uses_masks(cfg),
+        "num_keypoints": dataset.get("num_keypoints", 0),
+    }
+
+
+def _panoptic_source(cfg: Config, dataset: ConfigDict) -> dict[str, Any]:
+    root, metainfo = Path(dataset.get("data_root") or ""), dataset.get("metainfo") or {}
+    head = cfg.model.get("semantic_head") or {}
+    return {
+        "annotation_file": root / dataset.ann_file,
+        "png_folder": root / dataset.data_prefix.seg,
+        "image_folder": root / dataset.data_prefix.img,
+        "thing_classes": metainfo.get("thing_classes"),
+        "stuff_classes": metainfo.get("stuff_classes"),
+        "num_things": head.get("num_things_classes"),
+        "num_stuff": head.get("num_stuff_classes"),
+    }
+
+
 def class_names(dataset: ConfigDict) -> tuple[str, ...]:
-    """The classes of a data set's config, by default those of its kind."""
+    """The classes of a data set's config, by default those of its kind; of panoptic data the
+    things, then the stuff, by default those of the file."""
     metainfo = dataset.get("metainfo") or {}
+    if dataset.type == _PANOPTIC:
+        given = metainfo.get("thing_classes"), metainfo.get("stuff_classes")
+        if None not in given:
+            return (*given[0], *given[1])
+        file = Path(dataset.get("data_root") or "") / dataset.ann_file
+        return find_labels(read_json(file)["categories"], *given, file).classes
     kind = _find_class(dataset.type) or CocoDataset
     return tuple(metainfo.get("classes") or kind.METAINFO["classes"])
 

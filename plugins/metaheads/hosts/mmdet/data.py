@@ -114,7 +114,10 @@ class LoadKeypoints(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackInputs(PackDetInputs):
-    """MMDetection's, with the geometry of `TestView` and with keypoints."""
+    """MMDetection's, with the geometry of `TestView` and with keypoints.
+
+    What `LoadPanoptic` calls gt_seg_map becomes `gt_sem_seg`, with sem_seg (1, H, W).
+    """
 
     mapping_table: ClassVar = {**PackDetInputs.mapping_table, "gt_keypoints": "keypoints"}
 
@@ -125,7 +128,7 @@ class PackInputs(PackDetInputs):
 class _RecordTransform(BaseTransform):
     """A host-free training transform in a pipeline.
 
-    Stands after LoadImageFromFile and LoadAnnotations and before PackDetInputs.
+    Stands after LoadImageFromFile and LoadAnnotations (or LoadPanoptic) and before PackInputs.
     """
 
     transform_class: type
@@ -147,6 +150,9 @@ class _RecordTransform(BaseTransform):
             results["gt_keypoints"] = record.keypoints
         if record.masks is not None:
             results["gt_masks"] = BitmapMasks(record.masks.astype(np.uint8), *size)
+        results.pop("gt_seg_map", None)
+        if record.semantic is not None:
+            results["gt_seg_map"] = record.semantic
         return results
 
 
@@ -173,7 +179,7 @@ class CropTransform(_RecordTransform):
 
 def to_record(results: dict) -> transforms.Record:
     """MMDetection's results dict, with image and annotations loaded, as a host-free record."""
-    masks = results.get("gt_masks")
+    masks, semantic = results.get("gt_masks"), results.get("gt_seg_map")
     boxes = get_box_tensor(results["gt_bboxes"]).numpy().reshape(-1, 4)
     return transforms.Record(
         image=results["img"],
@@ -182,4 +188,5 @@ def to_record(results: dict) -> transforms.Record:
         is_crowd=np.asarray(results["gt_ignore_flags"], bool),
         masks=None if masks is None else masks.to_ndarray().astype(bool),
         keypoints=results.get("gt_keypoints"),
+        semantic=None if semantic is None else np.asarray(semantic, np.uint8),
     )

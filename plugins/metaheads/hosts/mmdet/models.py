@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from metaheads import architectures, backbones
 from metaheads.augment import check_views, predict_views
+from metaheads.datasets.views import VOID
 from metaheads.hosts.mmdet.registry import MODELS
 from metaheads.losses import check_finite
 from metaheads.options import check_options
@@ -147,7 +148,8 @@ def build_core(core_class: type[nn.Module], core: dict) -> nn.Module:
 def to_targets(sample, image_size: tuple[int, int], device: torch.device) -> Targets:
     """A data sample of the training pipeline -> targets in pixels of the network input.
 
-    `ignored_instances` (crowds and what else MMDetection ignores) become crowd regions.
+    `ignored_instances` (crowds and what else MMDetection ignores) become crowd regions;
+    `gt_sem_seg` is padded with 255 (nothing known).
     """
     parts = []
     for instances, is_crowd in ((sample.gt_instances, False), (sample.ignored_instances, True)):
@@ -162,13 +164,19 @@ def to_targets(sample, image_size: tuple[int, int], device: torch.device) -> Tar
         crowd = torch.full((len(boxes),), is_crowd, device=device)
         labels = instances.labels.to(device).long()
         parts.append(Targets(image_size, boxes, labels, crowd, masks, keypoints))
-    return Targets.cat(parts)
+    targets = Targets.cat(parts)
+    if "gt_sem_seg" in sample:
+        semantic = sample.gt_sem_seg.sem_seg[0].to(device).long()
+        targets.semantic = _pad_masks(semantic, image_size, VOID)
+    return targets
 
 
-def _pad_masks(masks: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """(N, h, w) -> (N, H, W), padded right and below like the images."""
+def _pad_masks(masks: Tensor, image_size: tuple[int, int], value: int = 0) -> Tensor:
+    """(..., h, w) -> (..., H, W), padded right and below like the images."""
     bottom, right = image_size[0] - masks.shape[-2], image_size[1] - masks.shape[-1]
-    return torch.nn.functional.pad(masks, (0, right, 0, bottom)) if bottom or right else masks
+    if not (bottom or right):
+        return masks
+    return torch.nn.functional.pad(masks, (0, right, 0, bottom), value=value)
 
 
 def to_geometry(sample, rescale: bool) -> Geometry:
