@@ -35,7 +35,7 @@ from detectron2.utils.events import EventWriter
 from metaheads.hosts.detectron2.checkpoint import Checkpointer
 from metaheads.hosts.detectron2.config import TRANSFORMS
 from metaheads.hosts.detectron2.data import MetaheadsMapper
-from metaheads.hosts.detectron2.evaluation import InstanceEvaluator
+from metaheads.hosts.detectron2.evaluation import InstanceEvaluator, PanopticQualityEvaluator
 
 if TYPE_CHECKING:
     from metaheads.commands.train import RunOptions
@@ -221,8 +221,11 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        if MetadataCatalog.get(dataset_name).get("evaluator_type") == "pascal_voc":
+        evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
+        if evaluator_type == "pascal_voc":
             return PascalVOCDetectionEvaluator(dataset_name)
+        if evaluator_type == "metaheads_panoptic":
+            return PanopticQualityEvaluator(dataset_name)
         tasks = ("bbox",)
         tasks += ("segm",) if cfg.MODEL.MASK_ON else ()
         tasks += ("keypoints",) if cfg.MODEL.KEYPOINT_ON else ()
@@ -236,6 +239,9 @@ class Trainer(DefaultTrainer):
 def best_metric(cfg: Any) -> str:
     """By which the best checkpoint is chosen: that of the finest task that the model solves."""
     model = getattr(cfg, "MODEL", None)
+    names = cfg.DATASETS.TEST if model is not None else ()
+    if any(MetadataCatalog.get(n).get("evaluator_type") == "metaheads_panoptic" for n in names):
+        return "panoptic_seg/PQ"
     if model is None or model.MASK_ON:
         return BEST_METRIC
     return "keypoints/AP" if model.KEYPOINT_ON else "bbox/AP"
