@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from metaheads.ops.deform_conv import deform_conv2d
+
 NORMS = ("BN", "SyncBN", "FrozenBN", "GN")
 DEPTHS = (18, 34, 50, 101, 152)
 
@@ -130,22 +132,19 @@ class DeformConv2d(nn.Conv2d):
 
         Offsets of some pixels need more digits than half precision has, and CPUs lack the op in it.
         """
-        from torchvision.ops import deform_conv2d
-
         predicted = self.conv_offset_mask(x)
         exact = torch.promote_types(x.dtype, torch.float32)
         offsets, weights = predicted.to(exact).tensor_split([predicted.shape[1] * 2 // 3], 1)
-        with torch.autocast(x.device.type, enabled=False):
-            out = deform_conv2d(
-                x.to(exact),
-                offsets,
-                self.weight.to(exact),
-                self.bias.to(exact),
-                self.stride,
-                self.padding,
-                self.dilation,
-                mask=weights.sigmoid(),
-            )
+        out = deform_conv2d(
+            x,
+            offsets,
+            self.weight,
+            self.bias,
+            stride=(self.stride[0], self.stride[1]),
+            padding=(int(self.padding[0]), int(self.padding[1])),
+            dilation=(self.dilation[0], self.dilation[1]),
+            modulation=weights.sigmoid(),
+        )
         return out.to(predicted.dtype)
 
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metaheads.ops.deform_conv import deform_conv2d
+
 NORMS = ("none", "GN")
 
 
@@ -78,13 +80,4 @@ class DeformableConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, h, w) -> (B, out, h, w); half precision is computed in float32."""
-        from torchvision.ops import deform_conv2d
-
-        offsets = self.conv_offset(x)
-        exact = torch.promote_types(x.dtype, torch.float32)
-        with torch.autocast(x.device.type, enabled=False):
-            bias = None if self.bias is None else self.bias.to(exact)
-            found = deform_conv2d(
-                x.to(exact), offsets.to(exact), self.weight.to(exact), bias, padding=self.padding
-            )
-        return found.to(x.dtype)
+        return deform_conv2d(x, self.conv_offset(x), self.weight, self.bias).to(x.dtype)

@@ -64,7 +64,7 @@ def dry_run(cfg: Config, options: RunOptions) -> dict[str, float]:
     loss.backward()
     with torch.no_grad():
         found = model.eval().val_step(next(iter(val)))
-    counts = sum(len(each.pred_instances) for each in found)
+    counts = sum(len(each.get("pred_instances", ())) for each in found)
     return {**{name: each.item() for name, each in terms.items()}, "detections": counts}
 
 
