@@ -12,8 +12,10 @@ from PIL import Image
 
 from metaheads.datasets.shapes import make_shapes
 from metaheads.datasets.shapes.annotations import to_colors
+from metaheads.errors import tells_user
 from metaheads.evaluation import (
     LabelledSegment,
+    PanopticFiles,
     PanopticQuality,
     SegmentationError,
     evaluate_panoptic_files,
@@ -302,13 +304,26 @@ def test_errors_of_files_name_the_image(files, tmp_path, processes):
     name = data["annotations"][3]["file_name"]
     del data["annotations"][3]["segments_info"][-1]
     (tmp_path / "found.json").write_text(json.dumps(data))
-    with pytest.raises(SegmentationError, match=f"{name}.*prediction: ids in the map without"):
+    words = f"{name}.*prediction: ids in the map without"
+    with pytest.raises(SegmentationError, match=words) as caught:
         evaluate_panoptic_files(*given, processes=processes)
+    assert tells_user(caught.value), "one line for the user, also from another process"
     with pytest.raises(SegmentationError, match="is not there or broken"):
         evaluate_panoptic_files(*given[:3], tmp_path, processes=processes)
     (tmp_path / "found.json").write_text("[]")
     with pytest.raises(SegmentationError, match="no COCO panoptic file"):
         evaluate_panoptic_files(*given, processes=processes)
+
+
+def test_crowds_of_a_file(tmp_path):
+    infos = [{"id": 5, "category_id": CAR, "iscrowd": 1}, {"id": 6, "category_id": SKY}]
+    record = {"image_id": "a", "file_name": "a.png", "segments_info": infos}
+    (tmp_path / "truth.json").write_text(json.dumps({"annotations": [record]}))
+    files = PanopticFiles(tmp_path / "truth.json", tmp_path)
+    assert files.segments_of("a") == [Segment(5, CAR, True), Segment(6, SKY)]
+    (tmp_path / "truth.json").write_text(json.dumps({"annotations": [record, record]}))
+    with pytest.raises(SegmentationError, match="an image has more than one annotation"):
+        PanopticFiles(tmp_path / "truth.json", tmp_path)
 
 
 def test_as_panopticapi(files):

@@ -249,6 +249,8 @@ def test_detectron2_own_fusion_of_true_masks(truth, dataset):
         output = combine_semantic_and_instance_outputs(instances, semantic, 0.5, 0, 0.5)
         evaluator.process([{"image_id": image}], [{"panoptic_seg": output}])
     assert set(evaluator.evaluate()["panoptic_seg"].values()) == {100.0}
+    evaluator.reset()
+    assert np.isnan(list(evaluator.evaluate()["panoptic_seg"].values())).all()
 
 
 @needs_mmdet

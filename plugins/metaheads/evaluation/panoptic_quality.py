@@ -138,7 +138,8 @@ class Overlaps(NamedTuple):
         """Consecutive frames as one image; a segment is what it is in its first frame."""
         if len(frames) == 1:
             return frames[0]
-        truth, found = (_number(frame[side] for frame in frames) for side in (1, 2))
+        truth = _number(frame.truth for frame in frames)
+        found = _number(frame.found for frame in frames)
         pixels = np.zeros((len(truth) + 1, len(found) + 1), np.int64)
         for frame in frames:
             rows = [0, *(truth[each.id][0] for each in frame.truth)]
@@ -238,7 +239,9 @@ class PanopticQuality:
         every = list(windows.values())
         common = [each for each in self.is_thing if all(each in w.categories for w in every)]
         mean = WindowScores(
-            *(_mean([window[group] for window in every]) for group in range(3)),  # type: ignore[misc]
+            _mean([window.all for window in every]),
+            _mean([window.things for window in every]),
+            _mean([window.stuff for window in every]),
             {each: _mean([window.categories[each] for window in every]) for each in common},
         )
         return PanopticScores(windows, mean)
