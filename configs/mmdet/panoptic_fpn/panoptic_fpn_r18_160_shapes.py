@@ -1,16 +1,15 @@
 # The baseline: MMDetection's own Panoptic FPN on the data, regions and schedule of
 # upsnet_r18_160_shapes; its usual heuristics merge things and stuff.
-_base_ = ["../_base_/runtime.py", "../_base_/mask_rcnn_r18.py", "../_base_/shapes_panoptic.py"]
+_base_ = ["../_base_/runtime.py", "../_base_/panoptic_r18.py", "../_base_/shapes_panoptic.py"]
 
 model = dict(
     type="PanopticFPN",
     data_preprocessor=dict(pad_seg=True, seg_pad_value=255),
-    roi_head=dict(bbox_head=dict(num_classes=7), mask_head=dict(num_classes=7)),
     semantic_head=dict(
         type="PanopticFPNHead",
         num_things_classes=7,
         num_stuff_classes=6,
-        in_channels=128,
+        in_channels=64,
         inner_channels=64,
         start_level=0,
         end_level=4,
@@ -20,7 +19,6 @@ model = dict(
     panoptic_fusion_head=dict(
         type="HeuristicFusionHead", num_things_classes=7, num_stuff_classes=6
     ),
-    train_cfg=dict(rcnn=dict(sampler=dict(num=64))),
     test_cfg=dict(
         rcnn=dict(
             score_thr=0.6,

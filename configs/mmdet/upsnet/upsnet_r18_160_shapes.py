@@ -3,7 +3,5 @@ _base_ = ["../_base_/runtime.py", "../_base_/upsnet_r18.py", "../_base_/shapes_p
 
 model = dict(
     core=dict(num_things=7, num_stuff=6, stuff_area_limit=128),
-    roi_head=dict(bbox_head=dict(num_classes=7), mask_head=dict(num_classes=7)),
-    train_cfg=dict(rcnn=dict(sampler=dict(num=64))),
 )
 default_hooks = dict(checkpoint=dict(save_best="coco_panoptic/PQ", rule="greater"))
