@@ -135,6 +135,15 @@ def test_an_image_without_things_has_empty_objects(data):
     assert (record.semantic == 2).all()
 
 
+def test_an_image_may_have_no_segments(data):
+    image, png = np.zeros((*SIZE, 3), np.uint8), data / "pngs/a.png"
+    with pytest.raises(ValueError, match="ids without a segment in the JSON: 5, 12, 256, 300"):
+        read_record(image, png, [])
+    _save_ids(data, np.zeros(SIZE, int))
+    record = read_record(image, png, [])
+    assert len(record) == 0 and (record.semantic == 255).all()
+
+
 def _save_ids(data: Path, ids: np.ndarray) -> None:
     Image.fromarray(to_colors(ids)).save(data / "pngs/a.png")
 
