@@ -216,6 +216,8 @@ def test_own_panoptic_data(host, tmp_path, monkeypatch, capsys):
         options = ["model.backbone.init_cfg=None", "train_cfg.max_epochs=1"]
         options += ["train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False"]
     (tmp_path / NAMES[host]).write_text(text)
+    words = ["check-dataset", "--config-file", NAMES[host], "--overlay", "samples.png"]
+    assert main(words) == 0 and (tmp_path / "samples.png").is_file()
     words = ["train", "--config-file", NAMES[host], "--work-dir", "work", "--cfg-options"]
     assert main([*words, *options]) == 0
     assert "(of 13)" in capsys.readouterr().out
