@@ -23,6 +23,7 @@ from metaheads.datasets.shapes import make_shapes
 
 DOCS = Path(__file__).parents[2] / "docs"
 OWN_DATA = DOCS / "YOUR_OWN_DATA.md"
+OWN_PANOPTIC_DATA = DOCS / "OWN_PANOPTIC_DATA.md"
 TOOLS = sorted(path.stem for path in (DOCS / "tools").glob("*.md"))
 NAMES = {"mmdet": "mine.py", "detectron2": "mine.yaml"}
 SHORT = {
@@ -183,6 +184,44 @@ def write_config(host: str, folder: Path) -> None:
         assert old in text or host == "detectron2"
         text = text.replace(old, new)
     (folder / NAMES[host]).write_text(text)
+
+
+@pytest.mark.slow
+@each_host
+def test_own_panoptic_data(host, tmp_path, monkeypatch, capsys):
+    """The page's check and config, on small images of the embedded data and for two steps."""
+    make_shapes(tmp_path / "shapes", num_train=4, num_val=1, num_clips=0, seed=1)
+    (tmp_path / "panoptic").mkdir()
+    annotations = tmp_path / "shapes/annotations"
+    (tmp_path / "shapes/train").rename(tmp_path / "panoptic/images")
+    (annotations / "panoptic_train").rename(tmp_path / "panoptic/train")
+    (annotations / "panoptic_train.json").rename(tmp_path / "panoptic/train.json")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("METAHEADS_DATA", str(tmp_path))
+    (line,) = commands(OWN_PANOPTIC_DATA)
+    assert main(shlex.split(line)[1:]) == 0
+    (text,) = blocks(OWN_PANOPTIC_DATA, "python" if host == "mmdet" else "yaml")
+    changes = [("classes=2", "classes=7"), ("classes=3", "classes=6"), ("512, 512", "64, 64")]
+    changes += [("CLASSES: 2", "CLASSES: 7"), ("CLASSES: 4", "CLASSES: 7")]
+    for old, new in changes:
+        text = text.replace(old, new)
+    if host == "detectron2":
+        from detectron2 import model_zoo
+
+        name = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"
+        text = text.replace("{panoptic_fpn_R_50_1x}", model_zoo.get_config_file(name))
+        options = ["MODEL.WEIGHTS=", "SOLVER.MAX_ITER=2", "SOLVER.IMS_PER_BATCH=2"]
+        options += ["DATALOADER.NUM_WORKERS=0", "MODEL.RESNETS.NORM=BN"]
+    else:
+        options = ["model.backbone.init_cfg=None", "train_cfg.max_epochs=1"]
+        options += ["train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False"]
+    (tmp_path / NAMES[host]).write_text(text)
+    words = ["check-dataset", "--config-file", NAMES[host], "--overlay", "samples.png"]
+    assert main(words) == 0 and (tmp_path / "samples.png").is_file()
+    words = ["train", "--config-file", NAMES[host], "--work-dir", "work", "--cfg-options"]
+    assert main([*words, *options]) == 0
+    assert "(of 13)" in capsys.readouterr().out
+    assert [*(tmp_path / "work").glob("*.pth")]
 
 
 def test_links_of_the_docs_lead_somewhere():

@@ -143,7 +143,8 @@ class TrainTransform:
 
         Returns:
             A record with a float32 image (not rounded) and, if `size` is given, of that size. The
-            semantic map is 255 outside of the image.
+            semantic map is 255 outside of the image, and keeps what the crop shows of objects that
+            it drops.
         """
         if self.photometric:
             image = distort_colors(record.image, self.color_order, rng)

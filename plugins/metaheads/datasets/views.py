@@ -136,8 +136,8 @@ class View:
         )
         down = slice(*rows.searchsorted((place.top, place.bottom)))
         across = slice(*columns.searchsorted((place.left, place.right)))
-        seen = np.ix_(rows[down] - place.top, columns[across] - place.left)
-        result[down, across] = part[seen]
+        seen = part.take(rows[down] - place.top, axis=0)
+        result[down, across] = seen.take(columns[across] - place.left, axis=1)
         return result
 
     def boxes(self, boxes: ndarray) -> ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from metaheads.datasets.check.images import evenly_spaced, find_broken_images, find_missing_images
 from metaheads.datasets.check.messages import DatasetError, refuse
 from metaheads.datasets.check.report import CheckReport
-from metaheads.datasets.panoptic import find_labels, read_ids, read_json
+from metaheads.datasets.panoptic import LabelSpace, find_labels, read_ids, read_json
 from metaheads.messages import list_some
 
 
@@ -111,17 +111,13 @@ def check_panoptic_data(
     )
     check_panoptic(file, Path(png_folder), progress, verify_images=verify_images)
     segments = [each for annotation in data["annotations"] for each in annotation["segments_info"]]
-    counts = Counter(each["category_id"] for each in segments)
-    things = dict(zip(space.thing_classes, space.thing_ids, strict=True))
-    stuff = dict(zip(space.stuff_classes, space.stuff_ids, strict=True))
-    stuff = {f"{name} (stuff)" if name in things else name: each for name, each in stuff.items()}
     return CheckReport(
         annotation_file=file,
         num_images=len(data["images"]),
         num_objects=len(segments),
         num_crowds=sum(bool(each.get("iscrowd", 0)) for each in segments),
         num_verified=len(chosen),
-        class_counts={name: counts[each] for name, each in (things | stuff).items()},
+        class_counts=_count_classes(space, segments),
         warnings=[*_notice_unused(data, set(space.labels))],
         kind="segments",
     )
@@ -137,6 +133,15 @@ def _read(file: Path) -> dict[str, Any]:
 def _compare_counts(found: int, expected: int | None, what: str) -> Iterator[str]:
     if expected is not None and found != expected:
         yield f"{found} {what}, the config's model has {expected}; make them equal"
+
+
+def _count_classes(space: LabelSpace, segments: list[dict[str, Any]]) -> dict[str, int]:
+    """Segments per class, by label; a thing and a stuff class may have one name."""
+    counts = Counter(each["category_id"] for each in segments)
+    things = dict(zip(space.thing_classes, space.thing_ids, strict=True))
+    stuff = dict(zip(space.stuff_classes, space.stuff_ids, strict=True))
+    stuff = {f"{name} (stuff)" if name in things else name: each for name, each in stuff.items()}
+    return {name: counts[each] for name, each in (things | stuff).items()}
 
 
 def _notice_unused(data: dict[str, Any], used: set) -> Iterator[str]:
