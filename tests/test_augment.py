@@ -42,7 +42,7 @@ def test_what_is_found_at_all_scales_is_merged():
     assert len(predict_at_scales(predict, IMAGE, (0.5, 1), max_detections=1)) == 1
 
 
-@pytest.mark.parametrize("scales", [(), (0.0,), (1, -1), (float("nan"),)])
+@pytest.mark.parametrize("scales", [(), (0.0,), (1, -1), (1, float("nan")), (float("inf"),)])
 def test_bad_scales(scales):
     with pytest.raises(ValueError, match="scales must be positive"):
         check_scales(scales)

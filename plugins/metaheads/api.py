@@ -115,25 +115,22 @@ class Model:
         """
         pixels = as_rgb(image)
         if not scales or hasattr(self.module, "core"):
-            return self.predict_batch([pixels], threshold, scales)[0]
+            (found,) = self._detect([pixels], scales)
+            return found[found.scores > threshold]
         scales = check_scales(scales)
         found = predict_at_scales(lambda each: self.predict_batch([each])[0], pixels, scales)
         return found[found.scores > threshold]
 
     @torch.no_grad()
-    def predict_batch(
-        self,
-        images: list[np.ndarray],
-        threshold: float = 0.0,
-        scales: Sequence[float] = (),
-    ) -> list[Detections]:
+    def predict_batch(self, images: list[np.ndarray], threshold: float = 0.0) -> list[Detections]:
         """As `predict`, for several (H, W, 3) uint8 RGB arrays in one pass of the network."""
         images = [as_rgb(each) for each in images]
-        if not images:
-            return []
-        with self._precision():
-            found = [each.to("cpu") for each in self._hosted.detect(images, scales)]
+        found = self._detect(images) if images else []
         return [each[each.scores > threshold] for each in found]
+
+    def _detect(self, images: list[np.ndarray], scales: Sequence[float] = ()) -> list[Detections]:
+        with self._precision():
+            return [each.to("cpu") for each in self._hosted.detect(images, scales)]
 
     def probes(self) -> list[Probe]:
         """The methods of the model that make up the stages of a prediction, for `StageClock`:

@@ -11,6 +11,7 @@ Architectures that can merge views have, besides `decode`:
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -27,9 +28,9 @@ def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
     """The scales in the order in which views are merged, that of the image's own size first.
 
     Raises:
-        ValueError: no scale, or one that is not positive.
+        ValueError: no scale, or one that is not positive and finite.
     """
-    if not scales or not min(scales) > 0:
+    if not scales or not all(0 < scale < math.inf for scale in scales):
         raise ValueError(f"scales must be positive numbers, got {list(scales)}")
     return tuple(sorted(scales, key=lambda scale: abs(scale - 1)))
 

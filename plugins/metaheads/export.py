@@ -196,6 +196,8 @@ def compare_detections(
 
 
 def _compare_image(report: DetectionReport, ours: Detections, found: Detections, side: int) -> None:
+    # A score of exactly 0 means that there were no more peaks: these are in no order.
+    ours, found = ours[ours.scores > 0], found[found.scores > 0]
     report.count += len(ours)
     distances = torch.cdist(ours.boxes, found.boxes, p=torch.inf)
     distances = distances.masked_fill(ours.labels[:, None] != found.labels[None], torch.inf)

@@ -190,6 +190,56 @@ def test_evaluation_at_several_sizes(host, name, shapes_data, monkeypatch, tmp_p
     assert views[0][3] < views[2][3] and views[1][3] < views[0][3], "the own size first"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["mmdet", "detectron2"])
+def test_two_processes_evaluate_several_sizes(host, shapes_data, monkeypatch, tmp_path):
+    monkeypatch.setenv("METAHEADS_DATA", str(shapes_data))
+    name = "centernet_points/centernet_points_hourglass_small_160_shapes"
+    torch.manual_seed(0)
+    torch.save(load(name, host=host, device="cpu").checkpoint(), tmp_path / "fresh.pth")
+    options = {"checkpoint": str(tmp_path / "fresh.pth"), "eval_only": True, "scales": (1, 0.5)}
+    found = [
+        train(
+            name,
+            host,
+            [],
+            RunOptions(num_gpus=count, **options),
+            work_dir=str(tmp_path / str(count)),
+            check_data=False,
+        )
+        for count in (1, 2)
+    ]
+    assert found[0].keys() == found[1].keys() and len(found[0]) > 3
+    for key, value in found[0].items():
+        assert value == pytest.approx(found[1][key], nan_ok=True)
+
+
+def test_mmdetections_own_tta_begins_with_the_images_own_size(models, name, monkeypatch):
+    """In whatever order a tta_pipeline lists its views."""
+    from mmdet.structures import DetDataSample
+
+    from metaheads.hosts.mmdet.models import TestTimeAugmentation
+
+    if name == SMALL:
+        with pytest.raises(ValueError, match="no scales"):
+            TestTimeAugmentation(models[0])
+        return
+    seen = []
+    monkeypatch.setattr(
+        "metaheads.hosts.mmdet.models.predict_views",
+        lambda _, views, flip: seen.extend(images.shape[-1] for images, _ in views) or [],
+    )
+    wrapped, images, samples = TestTimeAugmentation(models[0]), [], []
+    for scale in (0.5, 1.0, 2.0):
+        size = int(64 * scale), int(64 * scale)
+        meta = {"view_scale": scale, "img_shape": size, "ori_shape": (64, 64)}
+        images.append([torch.zeros(3, *size, dtype=torch.uint8)])
+        samples.append([DetDataSample(metainfo=meta)])
+    monkeypatch.setattr(models[0], "add_pred_to_datasample", lambda samples, _: samples)
+    wrapped.test_step({"inputs": images, "data_samples": samples})
+    assert seen == [64, 32, 128]
+
+
 def test_a_checkpoint_moves_there_and_back(models):
     mmdet, detectron2 = models
     back = weights.to_host(detectron2.state_dict(), mmdet.state_dict())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import pickle
 from pathlib import Path
 
@@ -8,8 +9,16 @@ import pytest
 import torch
 
 from metaheads.weights import read_checkpoint
+from metaheads.weights.files import read_results, spell_results, write_results
 
 WEIGHTS = {"core.a.weight": torch.arange(6.0).view(2, 3), "core.a.bias": torch.zeros(2)}
+
+
+def test_what_could_not_be_measured_is_nan_again(tmp_path):
+    write_results(tmp_path / "results.json", {"AP": 0.5, "APl": float("nan")})
+    found = read_results(tmp_path / "results.json")
+    assert found["AP"] == 0.5 and math.isnan(found["APl"])
+    assert '"APl": null' in spell_results(found)
 
 
 class Marker:

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from metaheads.api import Model, load
+from metaheads.augment import check_scales
 from metaheads.commands.arguments import (
     SPEEDS,
     add_config_arguments,
@@ -59,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=float,
         default=[],
-        help="sizes at which each picture is looked at (models that can merge them)",
+        help="sizes at which each picture is looked at (models that can merge them); other flags "
+        "stand between them and the inputs",
     )
     parser.add_argument("--threshold", type=float, default=0.3, help="lowest score to keep")
     parser.add_argument("--classes", nargs="+", help="keep only these")
@@ -85,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--show: there is no screen (DISPLAY, WAYLAND_DISPLAY); leave it out")
     if not 0 <= args.threshold <= 1:
         raise ValueError(f"--threshold {args.threshold}: a score lies between 0 and 1")
+    if args.scales:
+        check_scales(args.scales)
     output = Path(args.output)
     check_output("--output", output, is_folder=True)
     sources = find_sources(args.inputs)

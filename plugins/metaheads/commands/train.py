@@ -84,7 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=float,
         default=(),
-        help="with --eval-only: sizes at which each image is looked at",
+        help="with --eval-only: sizes at which each image is looked at; other flags stand between "
+        "them and KEY VALUE",
     )
     parser.add_argument(
         "--dry-run",

@@ -154,6 +154,12 @@ def write_results(path: Path, metrics: Mapping[str, float]) -> None:
     write_atomically(path, lambda file: file.write(spell_results(metrics).encode()))
 
 
+def read_results(path: Path) -> dict[str, float]:
+    """What `write_results` wrote; null is NaN again."""
+    found = json.loads(path.read_text())
+    return {name: math.nan if value is None else value for name, value in found.items()}
+
+
 def spell_results(metrics: Mapping[str, float]) -> str:
     finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
     return json.dumps(finite, indent=1) + "\n"

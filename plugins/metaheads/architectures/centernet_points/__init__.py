@@ -7,6 +7,7 @@ What differs from the authors' code, and why:
 - Crowd regions train nothing: no positive, and their cells are no negatives of their class.
 - In several processes the losses are divided by the mean number of positives, so that the processes
   train like one with all images (theirs divide on each GPU apart).
+- Of several sizes, boxes are clipped to the image before soft-NMS merges them (theirs are not).
 - Every head also exists for each stack of an hourglass; in evaluation only the last stack's run.
 What is kept although it looks wrong: `radius_formula="original"`, see `heatmaps.gaussian_radius`,
 and boxes that are clipped to the last cell's corner, not to the map's border. Two objects of one

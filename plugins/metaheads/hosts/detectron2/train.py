@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import logging
 import os
 from pathlib import Path
@@ -32,7 +31,7 @@ from metaheads.hosts.detectron2.lazy import LazyTrainer, load_lazy_config
 from metaheads.hosts.detectron2.panoptic_data import PANOPTIC
 from metaheads.hosts.detectron2.tracking import TrackingWriter
 from metaheads.hosts.detectron2.trainer import Trainer
-from metaheads.weights.files import of_file, write_results
+from metaheads.weights.files import of_file, read_results, write_results
 
 if TYPE_CHECKING:
     from metaheads.commands.train import RunOptions
@@ -110,12 +109,16 @@ def coco_sources(cfg: Cfg, *, train: bool) -> list[dict[str, Any]]:
 
 def _panoptic_source(cfg: CfgNode, metadata: Metadata) -> dict[str, Any]:
     is_theirs = cfg.MODEL.META_ARCHITECTURE == "PanopticFPN"
+    counts = cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES - 1
+    if not is_theirs:
+        ours = cfg.MODEL.get(cfg.MODEL.META_ARCHITECTURE.upper(), {})
+        counts = ours.get("NUM_THINGS"), ours.get("NUM_STUFF")
     return {
         "annotation_file": Path(metadata.panoptic_json),
         "png_folder": Path(metadata.panoptic_root),
         "image_folder": Path(metadata.image_root),
-        "num_things": cfg.MODEL.ROI_HEADS.NUM_CLASSES if is_theirs else None,
-        "num_stuff": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES - 1 if is_theirs else None,
+        "num_things": counts[0],
+        "num_stuff": counts[1],
     }
 
 
@@ -173,7 +176,7 @@ def run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
             dist_url=options.dist_url,
             args=(messages, _run_and_leave, cfg, options),
         )
-    return json.loads(_results_file(cfg).read_text()) if options.machine_rank == 0 else {}
+    return read_results(_results_file(cfg)) if options.machine_rank == 0 else {}
 
 
 def build_model(

@@ -124,11 +124,13 @@ def apply_views(cfg: Config, *, flip: bool, scales: Sequence[float]) -> None:
     if scales:
         dataset = cfg.test_dataloader.dataset
         dataset.pipeline = at_scales(dataset.pipeline, scales)
-        cfg.model = dict(type="metaheads.TestTimeAugmentation", module=cfg.model)
+        cfg.model = dict(
+            type="metaheads.TestTimeAugmentation", module=cfg.model, num_views=len(scales)
+        )
 
 
 def at_scales(pipeline: Sequence[dict], scales: Sequence[float]) -> list[dict]:
-    """A test pipeline that shows each image at several sizes, its own first.
+    """A test pipeline that shows each image at several sizes.
 
     Raises:
         ValueError: a scale that is not positive, or no step that could show them.
@@ -171,15 +173,15 @@ def _instances_source(cfg: Config, dataset: ConfigDict) -> dict[str, Any]:
 
 def _panoptic_source(cfg: Config, dataset: ConfigDict) -> dict[str, Any]:
     root, metainfo = Path(dataset.get("data_root") or ""), dataset.get("metainfo") or {}
-    head = cfg.model.get("semantic_head") or {}
+    head, core = cfg.model.get("semantic_head") or {}, cfg.model.get("core") or {}
     return {
         "annotation_file": root / dataset.ann_file,
         "png_folder": root / dataset.data_prefix.seg,
         "image_folder": root / dataset.data_prefix.img,
         "thing_classes": metainfo.get("thing_classes"),
         "stuff_classes": metainfo.get("stuff_classes"),
-        "num_things": head.get("num_things_classes"),
-        "num_stuff": head.get("num_stuff_classes"),
+        "num_things": head.get("num_things_classes", core.get("num_things")),
+        "num_stuff": head.get("num_stuff_classes", core.get("num_stuff")),
     }
 
 

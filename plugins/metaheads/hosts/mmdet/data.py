@@ -15,7 +15,10 @@ from metaheads.datasets import transforms, warps
 from metaheads.hosts.mmdet.registry import DATASETS, TRANSFORMS
 from metaheads.options import check_options
 
-META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "to_original")
+META_KEYS = (
+    *("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+    *("to_original", "view_scale"),
+)
 
 
 @TRANSFORMS.register_module()
@@ -30,12 +33,12 @@ class FixedResize(BaseTransform):
     """
 
     def __init__(self, size: tuple[int, int], scale: float = 1.0) -> None:
-        self.size = transforms.scale_size((size[0], size[1]), scale)
+        self.size, self._scale = transforms.scale_size((size[0], size[1]), scale), scale
 
     def transform(self, results: dict) -> dict:
         height, width = results["img"].shape[:2]
         results["img"] = transforms.resize_image(results["img"], self.size)
-        results["img_shape"] = self.size
+        results["img_shape"], results["view_scale"] = self.size, self._scale
         results["scale_factor"] = (self.size[1] / width, self.size[0] / height)
         return results
 
@@ -57,7 +60,7 @@ class TestView(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         results["img"], geometry = self._view(results["img"], self._scale)
-        results["img_shape"] = geometry.input_size
+        results["img_shape"], results["view_scale"] = geometry.input_size, self._scale
         results["to_original"] = geometry.to_original
         return results
 

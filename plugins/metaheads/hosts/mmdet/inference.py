@@ -46,7 +46,7 @@ class HostedModel:
         pipeline, model = self._pipeline, self.module
         if scales:
             pipeline = Compose(copy.deepcopy(at_scales(self._steps, scales)))
-            model = TestTimeAugmentation(self.module)
+            model = TestTimeAugmentation(self.module, num_views=len(scales))
         data = [
             pipeline({"img": np.ascontiguousarray(image[..., ::-1]), "img_id": 0, "img_path": ""})
             for image in images

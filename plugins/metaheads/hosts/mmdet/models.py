@@ -96,11 +96,16 @@ class HostedInstances(BaseDetector):
 
 @MODELS.register_module()
 class TestTimeAugmentation(BaseTTAModel):
-    """MMEngine's wrapper for tests at several sizes, the images' own first.
+    """MMEngine's wrapper for tests at several sizes.
 
     `tta_model = dict(type="metaheads.TestTimeAugmentation")` goes with a `tta_pipeline` whose
     TestTimeAug has one `metaheads.TestView` (or `FixedResize`) for each scale. All views are merged
-    by the architecture; with `test_cfg.flip` of the model each comes with its mirror.
+    by the architecture, that of the images' own size first; with `test_cfg.flip` of the model each
+    comes with its mirror.
+
+    Args:
+        module: one of our models.
+        num_views: how many sizes there will be.
 
     Raises:
         ValueError: an architecture that cannot merge views.
@@ -109,9 +114,14 @@ class TestTimeAugmentation(BaseTTAModel):
     __test__ = False  # its name looks like a test to pytest
     module: HostedInstances
 
-    def __init__(self, module: dict | nn.Module, data_preprocessor: dict | None = None) -> None:
+    def __init__(
+        self,
+        module: dict | nn.Module,
+        data_preprocessor: dict | None = None,
+        num_views: int = 2,
+    ) -> None:
         super().__init__(module, data_preprocessor)
-        check_views(self.module.core, flip=False, scales=(1.0, 2.0))
+        check_views(self.module.core, flip=False, scales=(1.0,) * num_views)
 
     def test_step(self, data: dict) -> SampleList:
         """A batch as TestTimeAug and pseudo_collate leave it -> the samples of the first view, with
@@ -120,6 +130,7 @@ class TestTimeAugmentation(BaseTTAModel):
             self.module.data_preprocessor({"inputs": images, "data_samples": samples}, False)
             for images, samples in zip(data["inputs"], data["data_samples"], strict=True)
         ]
+        views.sort(key=lambda view: abs(view["data_samples"][0].get("view_scale", 1.0) - 1))
         seen = (
             (view["inputs"], [to_geometry(sample, True) for sample in view["data_samples"]])
             for view in views

@@ -7,7 +7,6 @@ host; hosts/detectron2/train.py has the same names.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ from metaheads.hosts.mmdet.checkpoints import last_checkpoint as last_checkpoint
 from metaheads.hosts.mmdet.config import apply_views
 from metaheads.hosts.mmdet.config import coco_sources as coco_sources
 from metaheads.hosts.mmdet.config import load_config as load_config
-from metaheads.weights.files import of_file, write_results
+from metaheads.weights.files import of_file, read_results, write_results
 
 if TYPE_CHECKING:
     from metaheads.commands.train import RunOptions
@@ -79,7 +78,7 @@ def run(cfg: Config, options: RunOptions) -> dict[str, float]:
         torch.multiprocessing.start_processes(
             _spawned, (messages, cfg, options, url), nprocs=options.num_gpus, start_method="spawn"
         )
-    return json.loads(_results_file(cfg).read_text()) if options.machine_rank == 0 else {}
+    return read_results(_results_file(cfg)) if options.machine_rank == 0 else {}
 
 
 def _results_file(cfg: Config) -> Path:
@@ -214,8 +213,9 @@ class _Runner(Runner):
     options: RunOptions
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Any:
-        is_wrapped = is_model_wrapper(self.model) or isinstance(self.model, BaseTTAModel)
-        model = self.model.module if is_wrapped else self.model
+        model = self.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
         is_local = self.options.eval_only and Path(filename).is_file()
         if not self._resume and (filename == self.options.checkpoint or is_local):
             state = weights.read_checkpoint(filename, trust=self.options.trust_checkpoint)
