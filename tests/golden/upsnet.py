@@ -214,8 +214,6 @@ def decode_boxes(case: Case, size: tuple[int, int]) -> Tensor:
 @torch.no_grad()
 def run_forward(case: Case) -> None:
     """In each installed host; the background, which has no box and no mask there, is left out."""
-    if case.options["fpn_gap"] or case.options["backbone_deform_stages"]:
-        raise UnknownCase("UPSNet with fpn_gap or a deformable backbone is not built")
     assert HOSTS, "forward cases of region architectures run inside the hosts"
     converted, _ = convert(case.state_dict())
     images, rois = case.array("data"), case.array("rois")
@@ -249,6 +247,11 @@ def build_in_mmdet(options: dict[str, Any]) -> torch.nn.Module:
     register_all_modules()
     model = Config.fromfile(config_root() / "mmdet/_base_/upsnet_r50.py").model
     model.core.update(core_options(options))
+    if options["fpn_gap"]:
+        model.neck.type = "metaheads.GapFPN"
+    if options["backbone_deform_stages"]:
+        model.backbone.dcn = dict(type="DCN", deform_groups=1, fallback_on_stride=False)
+        model.backbone.stage_with_dcn = tuple(deformable_stages(options))
     for head in (model.roi_head.bbox_head, model.roi_head.mask_head):
         head.num_classes = options["num_things"]
     return MODELS.build(model)
@@ -265,9 +268,16 @@ def build_in_detectron2(options: dict[str, Any]) -> torch.nn.Module:
     add_metaheads_config(cfg)
     cfg.merge_from_file(str(config_root() / "detectron2/_base_/upsnet_r50.yaml"))
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = options["num_things"]
+    cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE = deformable_stages(options)
+    if options["fpn_gap"]:
+        cfg.MODEL.BACKBONE.NAME = "build_resnet_gap_fpn_backbone"
     for name, value in core_options(options).items():
         cfg.MODEL.UPSNET[name.upper()] = value
     return build_model(cfg)
+
+
+def deformable_stages(options: dict[str, Any]) -> list[bool]:
+    return [f"res{stage}" in options["backbone_deform_stages"] for stage in (2, 3, 4, 5)]
 
 
 def core_options(options: dict[str, Any]) -> dict[str, Any]:

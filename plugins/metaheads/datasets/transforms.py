@@ -18,6 +18,7 @@ from numpy import ndarray
 from metaheads.datasets.views import (
     View,
     Window,
+    fit_short_side,
     resize_image,
     resize_masks,
     resize_tensor,
@@ -85,6 +86,8 @@ class TrainTransform:
 
     Args:
         size: (height, width) of the result, aspect ratio not kept; None leaves it.
+        short_sides: instead, the shorter side becomes one of these, the aspect ratio is kept.
+        max_side: then the longer side becomes at most this.
         flip: probability of the mirror.
         flip_vertical: probability of turning upside down.
         rotate90: probability of a rotation by 90, 180 or 270 degrees.
@@ -103,6 +106,8 @@ class TrainTransform:
         self,
         *,
         size: tuple[int, int] | None = None,
+        short_sides: tuple[int, ...] = (),
+        max_side: int = 1333,
         flip: float = 0.5,
         flip_vertical: float = 0.0,
         rotate90: float = 0.0,
@@ -119,11 +124,14 @@ class TrainTransform:
             raise ValueError(f"expand: expected a ratio of at least 1 (1 = off), got {expand}")
         if size is not None and min(size) < 1:
             raise ValueError(f"size: expected (height, width) of at least (1, 1), got {size}")
+        if short_sides and (size is not None or min(short_sides) < 1 or max_side < 1):
+            raise ValueError("short_sides and max_side must be positive, and then size is left out")
         chances = {"flip": flip, "flip_vertical": flip_vertical, "rotate90": rotate90}
         for name, chance in chances.items():
             if not 0 <= chance <= 1:
                 raise ValueError(f"{name}: expected a probability in [0, 1], got {chance}")
         self.size = size
+        self.short_sides, self.max_side = short_sides, max_side
         self.flip = flip
         self.flip_vertical = flip_vertical
         self.rotate90 = rotate90
@@ -161,9 +169,13 @@ class TrainTransform:
         is_mirrored = rng.uniform() < self.flip
         is_upside_down = rng.uniform() < self.flip_vertical  # a mirror and half a turn
         turns = 1 + int(rng.uniform(0, 3)) if rng.uniform() < self.rotate90 else 0
+        size = self.size
+        if self.short_sides:
+            short = self.short_sides[int(rng.uniform(0, len(self.short_sides)))]
+            size = fit_short_side(window.size[:: -1 if turns % 2 else 1], short, self.max_side)
         return View(
             window,
-            size=self.size,
+            size=size,
             is_mirrored=is_mirrored != is_upside_down,
             turns=(turns + 2 * is_upside_down) % 4,
             flip_pairs=self.keypoint_flip_pairs,

@@ -41,6 +41,13 @@ def resize_tensor(image: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(images, tuple(size), mode="bilinear", align_corners=False)[0]
 
 
+def fit_short_side(size: tuple[int, int], short: int, longest: int) -> tuple[int, int]:
+    """(height, width), stretched until the shorter side is `short`, or the longer one `longest`."""
+    scale = min(short / min(size), longest / max(size))
+    height, width = (max(1, round(side * scale)) for side in size)
+    return height, width
+
+
 def scale_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """A network's (height, width) in multi-scale testing, to the nearest multiples of 32."""
     if scale == 1:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy import ndarray
 
 from metaheads.datasets.transforms import Record
-from metaheads.datasets.views import scale_size
+from metaheads.datasets.views import fit_short_side, resize_image, scale_size
 from metaheads.structures import Geometry
 
-VIEW_KINDS = ("keep", "pad", "fit")
+VIEW_KINDS = ("keep", "pad", "fit", "short")
 # Principal components of ImageNet's colours, in BGR on [0, 1] (Krizhevsky et al., 2012).
 _EIGENVALUES = np.array([0.2141788, 0.01817699, 0.00341571], np.float32)
 _EIGENVECTORS = np.array(
@@ -93,12 +93,14 @@ def fit(image_size: tuple[int, int], size: tuple[int, int]) -> Warp:
 
 
 class TestView:
-    """How CenterNet's authors show an image to the network in tests.
+    """How an image is shown to the network in tests, as its authors do.
 
     Args:
         kind: "keep" leaves its resolution and surrounds it with black up to the next multiples,
-            "pad" up to one less; "fit" brings its longer side to the view's width.
-        size: (h, w) of the view, for "fit".
+            "pad" up to one less; "fit" brings its longer side to the view's width; "short" (the
+            hosts' usual way, by our own kernel) stretches it until its shorter side is size[0], or
+            the longer one size[1].
+        size: (h, w) of the view, for "fit"; sides, for "short".
         multiple: of which the view's sides are, for "keep" and "pad"; a power of two.
 
     Raises:
@@ -116,6 +118,7 @@ class TestView:
             raise ValueError(f"the view's multiple must be a power of two, got {multiple}")
         self.kind, self.multiple = kind, multiple
         self.size = size if kind == "fit" else None
+        self.sides = size if kind == "short" else None
 
     def __call__(self, image: ndarray, scale: float = 1.0) -> tuple[ndarray, Geometry]:
         """(H, W, 3) uint8 -> (h, w, 3) float32 on 0..255, and how it lies in the image.
@@ -127,6 +130,10 @@ class TestView:
         if self.size:
             warp = fit(original, scale_size(self.size, scale))
             return warp.pixels(image).astype(np.float32), warp.geometry(original)
+        if self.sides:
+            short, longest = (max(1, round(side * scale)) for side in self.sides)
+            size = fit_short_side(original, short, longest)
+            return resize_image(image, size), Geometry.from_resize(size, original)
         if scale != 1:
             width, height = (max(1, int(side * scale)) for side in original[::-1])
             image = cv2.resize(image, (width, height))

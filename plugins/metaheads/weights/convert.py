@@ -127,6 +127,8 @@ def _resnet_table() -> list[tuple[str, str]]:
     ]
     for stage in (1, 2, 3, 4):
         ours, theirs = f"backbone.layer{stage}.{{n}}", f"{{body}}.res{stage + 1}.{{n}}"
+        # Deformable ones first: MMCV keeps their offsets' layer inside.
+        table.append((f"{ours}.conv2.conv_offset.{{rest}}", f"{theirs}.conv2_offset.{{rest}}"))
         for conv in (1, 2, 3):
             table += [
                 (f"{ours}.bn{conv}.{{rest}}", f"{theirs}.conv{conv}.norm.{{rest}}"),
@@ -141,7 +143,7 @@ def _resnet_table() -> list[tuple[str, str]]:
 
 def _fpn_table(first_level: int) -> list[tuple[str, str]]:
     """(neutral, Detectron2) templates; Detectron2 numbers by level, MMDetection from 0."""
-    table = []
+    table = [("neck.gap.{rest}", "backbone.gap.{rest}")]
     for index in range(8):
         for ours, theirs in (("lateral_convs", "fpn_lateral"), ("fpn_convs", "fpn_output")):
             ours, theirs = f"neck.{ours}.{index}", f"backbone.{theirs}{first_level + index}"

@@ -41,6 +41,7 @@ _RULES: tuple[Rule, ...] = (
             (rf"{_MODULE}fpn\.fpn_p{level}\.(\w+)", rf"neck.fpn_convs.{level - 2}.conv.\1"),
         )
     ),
+    (rf"{_MODULE}fpn\.fpn_gap\.(\w+)", r"neck.gap.\1"),
     (rf"{_MODULE}rpn\.conv_proposal\.0\.(\w+)", r"rpn_head.rpn_conv.\1"),
     (rf"{_MODULE}rpn\.cls_score\.(\w+)", r"rpn_head.rpn_cls.\1"),
     (rf"{_MODULE}rpn\.bbox_pred\.(\w+)", r"rpn_head.rpn_reg.\1"),

@@ -10,7 +10,8 @@ from typing import Any
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone, build_resnet_backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
 from metaheads import backbones
@@ -63,6 +64,34 @@ def _register(backbone_class: type[nn.Module]) -> type[nn.Module]:
     hosted = type(backbone_class.__name__, (_Hosted, backbone_class, Backbone), members)
     BACKBONE_REGISTRY.register(hosted)
     return hosted
+
+
+class GapFPN(FPN):
+    """Detectron2's FPN that adds the global average of its coarsest input, through a linear layer,
+    to that input's lateral (UPSNet's models of COCO). Arguments as in FPN."""
+
+    def __init__(
+        self, bottom_up: Backbone, in_features: list[str], out_channels: int, **options: Any
+    ) -> None:
+        super().__init__(bottom_up, in_features, out_channels, **options)
+        self.gap = nn.Linear(bottom_up.output_shape()[in_features[-1]].channels, out_channels)
+        self.lateral_convs[0].register_forward_hook(self._add_gap)
+
+    def _add_gap(self, _: nn.Module, inputs: tuple[Tensor], lateral: Tensor) -> Tensor:
+        return lateral + self.gap(inputs[0].mean((2, 3)))[:, :, None, None]
+
+
+@BACKBONE_REGISTRY.register()
+def build_resnet_gap_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> GapFPN:
+    """As Detectron2's build_resnet_fpn_backbone, of a GapFPN."""
+    return GapFPN(
+        build_resnet_backbone(cfg, input_shape),
+        cfg.MODEL.FPN.IN_FEATURES,
+        cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
 
 
 DLA = _register(backbones.DLA)

@@ -34,7 +34,7 @@ from metaheads.hosts.mmdet.models import (
     TestTimeAugmentation,
     Yolact,
 )
-from metaheads.hosts.mmdet.panoptic import HostedPanoptic, UPSNet
+from metaheads.hosts.mmdet.panoptic import GapFPN, HostedPanoptic, UPSNet
 from metaheads.hosts.mmdet.panoptic_data import CocoPanoptic, LoadPanoptic
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "CornerNet",
     "CropTransform",
     "FixedResize",
+    "GapFPN",
     "HostedInstances",
     "HostedPanoptic",
     "KeypointMetric",

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import torch
 from mmdet.evaluation.functional import INSTANCE_OFFSET
+from mmdet.models.necks import FPN
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import PixelData
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaheads import architectures
 from metaheads.hosts.mmdet.models import (
@@ -159,6 +160,20 @@ class HostedPanoptic(HostedInstances):
         labels = torch.cat([each.labels for each in objects])
         own = logits[torch.arange(len(logits), device=logits.device), labels]
         return list(own.split([len(each) for each in objects]))
+
+
+@MODELS.register_module()
+class GapFPN(FPN):
+    """MMDetection's FPN that adds the global average of its coarsest input, through a linear layer,
+    to that input's lateral (UPSNet's models of COCO). Options as in FPN."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.gap = nn.Linear(self.in_channels[-1], self.out_channels)
+        self.lateral_convs[-1].register_forward_hook(self._add_gap)
+
+    def _add_gap(self, _: nn.Module, inputs: tuple[Tensor], lateral: Tensor) -> Tensor:
+        return lateral + self.gap(inputs[0].mean((2, 3)))[:, :, None, None]
 
 
 @MODELS.register_module()
