@@ -1,0 +1,165 @@
+"""UPSNet on the RPN and RoI heads of both hosts."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from tests.hosts import pair
+from tests.hosts.installed import each_host, needs_both
+from torch.testing import assert_close
+
+from metaheads.commands.train import RunOptions, train
+from metaheads.export import flatten_outputs
+from metaheads.structures import Geometry, Targets
+
+NAME = "upsnet/upsnet_r18_160_shapes"
+BOXES = [torch.tensor([[5.0, 5, 60, 70], [20, 30, 100, 120]]), torch.tensor([[10.0, 10, 50, 50]])]
+
+
+def build(host: str, *overrides):
+    return (pair.mmdet_model if host == "mmdet" else pair.detectron2_model)(NAME, *overrides)
+
+
+@pytest.fixture
+def data(shapes_data, monkeypatch):
+    monkeypatch.setenv("METAHEADS_DATA", str(shapes_data))
+
+
+@pytest.fixture
+def models(data):
+    torch.manual_seed(0)
+    mmdet, detectron2 = build("mmdet"), build("detectron2")
+    for name, parameter in mmdet.named_parameters():
+        if "offset" in name or "semantic_head.score" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    pair.same_weights(mmdet, detectron2)
+    return mmdet.eval(), detectron2.eval()
+
+
+def features_of(model, images):
+    return model.extract_feat(images) if hasattr(model, "extract_feat") else model.backbone(images)
+
+
+@needs_both
+@torch.no_grad()
+def test_raw_outputs_are_equal(models):
+    images = torch.randn(2, 3, 160, 192, generator=torch.Generator().manual_seed(1))
+    outputs = [dict(flatten_outputs(model.raw_outputs(images, BOXES))) for model in models]
+    assert outputs[0].keys() == outputs[1].keys() and len(outputs[0]) == 15
+    for name, ours in outputs[0].items():
+        assert_close(ours, outputs[1][name], rtol=1e-5, atol=1e-5)
+        assert ours.abs().max() > 0
+
+
+@needs_both
+@torch.no_grad()
+def test_the_same_proposals_give_the_same_segmentation(models):
+    images = torch.randn(2, 3, 160, 192, generator=torch.Generator().manual_seed(1))
+    geometries = [Geometry.from_resize((150, 190), (75, 95))] * 2
+    found = []
+    for model in models:
+        model.core.score_threshold, model.core.stuff_area_limit = 0.1, 4
+        features = features_of(model, images)
+        detected = model._detect(features, BOXES, geometries)
+        masks = model.masks_of(features, detected)
+        outputs = model.raw_outputs(images).core
+        found.append(model.core.decode(outputs, detected, masks, geometries))
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.ids.shape == (75, 95) and len(ours.ids.unique()) > 2
+        assert (ours.ids != theirs.ids).sum() <= 2
+        assert [each[:3] for each in ours.segments] == [each[:3] for each in theirs.segments]
+
+
+@needs_both
+def test_losses_of_the_core_are_equal(models):
+    images = torch.randn(2, 3, 160, 192, generator=torch.Generator().manual_seed(1))
+    targets = [make_target(boxes) for boxes in BOXES]
+    losses = []
+    for model in models:
+        features = features_of(model, images)
+        masks = model.masks_of(features, targets)
+        torch.manual_seed(3)
+        losses.append(model.core.losses(model.raw_outputs(images).core, targets, masks))
+    assert losses[0].keys() == losses[1].keys() == {"loss_semantic", "loss_panoptic"}
+    for name, value in losses[0].items():
+        assert_close(value, losses[1][name], rtol=1e-5, atol=0)
+
+
+def make_target(boxes: torch.Tensor) -> Targets:
+    masks = torch.zeros(len(boxes), 160, 192, dtype=torch.bool)
+    semantic = torch.full((160, 192), 8)
+    for number, (x1, y1, x2, y2) in enumerate(boxes.int().tolist()):
+        masks[number, y1:y2, x1:x2] = True
+        semantic[y1:y2, x1:x2] = number
+    crowd = torch.zeros(len(boxes), dtype=torch.bool)
+    return Targets((160, 192), boxes, torch.arange(len(boxes)), crowd, masks, semantic=semantic)
+
+
+def train_step(host: str, model, *, without_things: bool = False) -> dict[str, torch.Tensor]:
+    """The losses of the first batch of the host's own loader."""
+    if host == "mmdet":
+        from mmengine.runner import Runner
+
+        cfg = pair.mmdet_config(NAME, ("train_dataloader.batch_size", "2"))
+        batch = next(iter(Runner.build_dataloader(copy.deepcopy(cfg.train_dataloader))))
+        if without_things:
+            for sample in batch["data_samples"]:
+                sample.gt_instances = sample.gt_instances[:0]
+        batch = model.data_preprocessor(batch, training=True)
+        found = model.loss(batch["inputs"], batch["data_samples"])
+        return {n: sum(v) if isinstance(v, list) else v for n, v in found.items() if "loss" in n}
+    from detectron2.utils.events import EventStorage
+
+    from metaheads.hosts.detectron2.trainer import Trainer
+
+    overrides = ("SOLVER.IMS_PER_BATCH", "2"), ("DATALOADER.NUM_WORKERS", "0")
+    batch = next(iter(Trainer.build_train_loader(pair.detectron2_config(NAME, *overrides))))
+    if without_things:
+        for each in batch:
+            each["instances"] = each["instances"][:0]
+    with EventStorage():
+        return model(batch)
+
+
+@each_host
+@pytest.mark.parametrize("without_things", [False, True])
+def test_every_parameter_gets_a_gradient(host, data, without_things):
+    torch.manual_seed(0)
+    model = build(host).train()
+    losses = train_step(host, model, without_things=without_things)
+    assert {"loss_semantic", "loss_panoptic"} <= losses.keys() and len(losses) == 7
+    total = sum(losses.values())
+    assert total.isfinite()
+    total.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+@each_host
+def test_evaluation(host, data, tmp_path):
+    """An untrained model finds nothing but stuff; PQ is a percentage."""
+    torch.manual_seed(0)
+    state = build(host).state_dict()
+    key = "state_dict" if host == "mmdet" else "model"
+    torch.save({key: state}, tmp_path / "fresh.pth")
+    options = RunOptions(eval_only=True, checkpoint=str(tmp_path / "fresh.pth"))
+    metrics = train(NAME, host, [], options, work_dir=str(tmp_path))
+    prefix = "coco_panoptic/" if host == "mmdet" else "panoptic_seg/"
+    assert 0 <= metrics[f"{prefix}PQ"] < 20 and metrics[f"{prefix}PQ_th"] == 0
+
+
+@each_host
+def test_images_of_any_size(host, data):
+    torch.manual_seed(0)
+    model = build(host).eval()
+    model.core.score_threshold = 0.1
+    from metaheads.api import load
+
+    loaded = load(NAME, host=host, device="cpu")
+    loaded.module.core.score_threshold = 0.1
+    for height, width in ((1, 1), (33, 70), (7, 301)):
+        image = torch.randint(0, 255, (height, width, 3), dtype=torch.uint8).numpy()
+        found = loaded.predict(image)
+        assert found.masks.shape[1:] == (height, width) and found.scores.isfinite().all()
