@@ -1,6 +1,6 @@
-# A small UPSNet, to be overfitted to a few COCO photographs with panoptic labels. The data set lies in
-# $METAHEADS_DATA/coco_panoptic: annotations/panoptic_train2017.json, annotations/panoptic_train2017/,
-# train2017/.
+# A small UPSNet, to be overfitted to a few COCO photographs with panoptic labels. The data set lies
+# in $METAHEADS_DATA/coco_panoptic: train2017/, annotations/panoptic_train2017.json and
+# annotations/panoptic_train2017/.
 _base_ = [
     "../../configs/mmdet/_base_/runtime.py",
     "../../configs/mmdet/_base_/upsnet_r18.py",
