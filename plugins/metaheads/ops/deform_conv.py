@@ -1,8 +1,9 @@
 """Deformable convolution, plain (arXiv 1703.06211) and modulated (arXiv 1811.11168).
 
 torchvision has it for CPU and GPU, but its loops on CPUs are slow: sampling by torch's grid_sample
-and one matrix product are 1.3 to 2.4 times as fast forward, 2.5 to 7.3 times with the backward pass
-(benchmarks/deform_conv.md), and equal but for rounding. Exported graphs and GPUs take torchvision's.
+and one matrix product are 1.3 to 2.4 times as fast forward, 2.5 to 7.3 times with the backward
+pass (benchmarks/deform_conv.md), and equal but for rounding. Exported graphs and GPUs take
+torchvision's.
 Letters: B images, D channels in, E out, H, W pixels, T taps of the kernel, h, w of the result.
 """
 
