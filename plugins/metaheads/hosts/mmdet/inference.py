@@ -10,18 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from mmcv.transforms import Compose
+from mmdet.evaluation.functional import INSTANCE_OFFSET
+from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from torch import Tensor
 
 from metaheads import weights
 from metaheads.api import InputFormat, core_probes, necks
 from metaheads.hosts.mmdet.config import at_scales, class_names, load_config
 from metaheads.hosts.mmdet.data import FixedResize, TestView
 from metaheads.hosts.mmdet.models import TestTimeAugmentation
+from metaheads.hosts.mmdet.panoptic import HostedPanoptic
 from metaheads.hosts.mmdet.registry import MODELS
 from metaheads.profiling import Probe
-from metaheads.structures import Detections
+from metaheads.structures import Detections, PanopticSegmentation, Segment
 from metaheads.weights.files import of_file
 
 _SIZED = (FixedResize, TestView)  # what gives images the network's size
@@ -40,9 +44,23 @@ class HostedModel:
         ours = (step for step in self._pipeline.transforms if isinstance(step, _SIZED))
         size = next((step.size for step in ours), None)
         self.input_format = _input_format(module.data_preprocessor, size)
+        of_host = hasattr(module, "panoptic_fusion_head")  # MMDetection's own
+        self.is_panoptic = of_host or isinstance(module, HostedPanoptic)
 
     def detect(self, images: list[np.ndarray], scales: Sequence[float] = ()) -> list[Detections]:
         """(H, W, 3) uint8 RGB each -> finished detections; of our models at these scales."""
+        samples = self._predict(images, scales)
+        if self.is_panoptic and "pred_instances" not in samples[0]:  # MMDetection's Panoptic FPN
+            return [self._to_segmentation(each).things() for each in samples]
+        return [to_detections(each.pred_instances) for each in samples]
+
+    def segment(self, images: list[np.ndarray]) -> list[PanopticSegmentation]:
+        """(H, W, 3) uint8 RGB each -> panoptic segmentations; of panoptic models."""
+        return [self._to_segmentation(each) for each in self._predict(images)]
+
+    def _predict(
+        self, images: list[np.ndarray], scales: Sequence[float] = ()
+    ) -> list[DetDataSample]:
         pipeline, model = self._pipeline, self.module
         if scales:
             pipeline = Compose(copy.deepcopy(at_scales(self._steps, scales)))
@@ -51,8 +69,16 @@ class HostedModel:
             pipeline({"img": np.ascontiguousarray(image[..., ::-1]), "img_id": 0, "img_path": ""})
             for image in images
         ]
-        found = model.test_step(pseudo_collate(data))
-        return [to_detections(each.pred_instances) for each in found]
+        return model.test_step(pseudo_collate(data))
+
+    def _to_segmentation(self, sample: DetDataSample) -> PanopticSegmentation:
+        if "segmentation" in sample:  # ours
+            return sample.segmentation
+        head = self.module.panoptic_fusion_head
+        num_things = head.num_things_classes
+        return to_segmentation(
+            sample.pred_panoptic_seg.sem_seg[0], num_things, num_things + head.num_stuff_classes
+        )
 
     def probes(self) -> list[Probe]:
         module = self.module
@@ -63,6 +89,8 @@ class HostedModel:
             (module.backbone, "forward", "backbone"),
             *((part, "forward", "neck") for part in necks(module)),
         ]
+        if hasattr(module, "panoptic_fusion_head"):
+            found.append((module.panoptic_fusion_head, "predict", "decode"))
         for name, part in module.named_modules():  # MMDetection's heads
             if hasattr(part, "predict_by_feat"):
                 found.append((part, "predict_by_feat", "masks" if "mask" in name else "decode"))
@@ -104,3 +132,16 @@ def to_detections(instances) -> Detections:
         mask_scores=instances.get("mask_scores"),
         keypoints=instances.get("keypoints"),
     )
+
+
+def to_segmentation(values: Tensor, num_things: int, num_classes: int) -> PanopticSegmentation:
+    """MMDetection's (H, W) label + INSTANCE_OFFSET x number, `num_classes` void -> our own; the
+    things have no scores."""
+    found, places = values.unique(return_inverse=True)
+    ids, segments = torch.zeros_like(found, dtype=torch.int32), []
+    for place, value in enumerate(found.tolist()):
+        label = value % INSTANCE_OFFSET
+        if label < num_classes:
+            segments.append(Segment(len(segments) + 1, label, label < num_things))
+            ids[place] = len(segments)
+    return PanopticSegmentation(ids[places], segments)
