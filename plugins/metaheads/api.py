@@ -48,7 +48,7 @@ class HostedModel(Protocol):
     module: torch.nn.Module
     class_names: list[str]
     input_format: InputFormat
-    is_panoptic: bool
+    num_things: int | None
 
     def detect(
         self, images: list[np.ndarray], scales: Sequence[float] = ()
@@ -83,7 +83,7 @@ class Model:
         module: the host's model in evaluation mode.
         class_names: name of every label; of panoptic models the things, then the stuff.
         input_format: size and normalisation of the network's input.
-        is_panoptic: `predict_panoptic` works.
+        num_things: how many of them are things; None of models that are not panoptic.
         bfloat16: predicts with autocast to bfloat16.
         is_optimised: batch norms are folded.
     """
@@ -97,7 +97,12 @@ class Model:
         self.module = hosted.module
         self.class_names = hosted.class_names
         self.input_format = hosted.input_format
-        self.is_panoptic = hosted.is_panoptic
+        self.num_things = hosted.num_things
+
+    @property
+    def is_panoptic(self) -> bool:
+        """Whether `predict_panoptic` works."""
+        return self.num_things is not None
 
     @torch.no_grad()
     def predict(

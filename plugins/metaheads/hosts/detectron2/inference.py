@@ -38,9 +38,10 @@ class HostedModel:
 
     def __init__(self, cfg: CfgNode, module: torch.nn.Module) -> None:
         self.module = module
-        self.is_panoptic = isinstance(module, HostedPanoptic | panoptic_fpn.PanopticFPN)
-        self.class_names = (panoptic_class_names if self.is_panoptic else class_names)(cfg)
-        self._num_things = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        self.num_things = None
+        if is_panoptic := isinstance(module, HostedPanoptic | panoptic_fpn.PanopticFPN):
+            self.num_things = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        self.class_names = (panoptic_class_names if is_panoptic else class_names)(cfg)
         mean, std = tuple(cfg.MODEL.PIXEL_MEAN), tuple(cfg.MODEL.PIXEL_STD)
         self.input_format = InputFormat(test_size(cfg), mean, std, cfg.INPUT.FORMAT)
         smallest, largest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
@@ -56,7 +57,7 @@ class HostedModel:
     def segment(self, images: list[np.ndarray]) -> list[PanopticSegmentation]:
         """(H, W, 3) uint8 RGB each -> panoptic segmentations; of panoptic models."""
         outputs = self.module([self._prepare(image) for image in images])
-        return [to_segmentation(each, self._num_things) for each in outputs]
+        return [to_segmentation(each, self.num_things) for each in outputs]
 
     def _prepare(self, image: np.ndarray) -> dict[str, Any]:
         height, width = image.shape[:2]

@@ -44,13 +44,13 @@ class HostedModel:
         ours = (step for step in self._pipeline.transforms if isinstance(step, _SIZED))
         size = next((step.size for step in ours), None)
         self.input_format = _input_format(module.data_preprocessor, size)
-        of_host = hasattr(module, "panoptic_fusion_head")  # MMDetection's own
-        self.is_panoptic = of_host or isinstance(module, HostedPanoptic)
+        self.num_things = _num_things(module)
 
     def detect(self, images: list[np.ndarray], scales: Sequence[float] = ()) -> list[Detections]:
         """(H, W, 3) uint8 RGB each -> finished detections; of our models at these scales."""
         samples = self._predict(images, scales)
-        if self.is_panoptic and "pred_instances" not in samples[0]:  # MMDetection's Panoptic FPN
+        if self.num_things is not None and "pred_instances" not in samples[0]:
+            # MMDetection's Panoptic FPN
             return [self._to_segmentation(each).things() for each in samples]
         return [to_detections(each.pred_instances) for each in samples]
 
@@ -75,10 +75,8 @@ class HostedModel:
         if "segmentation" in sample:  # ours
             return sample.segmentation
         head = self.module.panoptic_fusion_head
-        num_things = head.num_things_classes
-        return to_segmentation(
-            sample.pred_panoptic_seg.sem_seg[0], num_things, num_things + head.num_stuff_classes
-        )
+        counts = head.num_things_classes, head.num_stuff_classes
+        return to_segmentation(sample.pred_panoptic_seg.sem_seg[0], *counts)
 
     def probes(self) -> list[Probe]:
         module = self.module
@@ -100,6 +98,14 @@ class HostedModel:
         """The weights, and the class names where `init_detector` looks for them."""
         meta = {"dataset_meta": {"classes": self.class_names}}
         return {"meta": meta, "state_dict": self.module.state_dict()}
+
+
+def _num_things(module: Any) -> int | None:
+    """How many classes of a panoptic model are things; None of others."""
+    if isinstance(module, HostedPanoptic):
+        return module.core.num_things
+    head = getattr(module, "panoptic_fusion_head", None)  # MMDetection's own
+    return None if head is None else head.num_things_classes
 
 
 def _input_format(preprocessor: Any, size: tuple[int, int] | None) -> InputFormat:
@@ -134,14 +140,14 @@ def to_detections(instances) -> Detections:
     )
 
 
-def to_segmentation(values: Tensor, num_things: int, num_classes: int) -> PanopticSegmentation:
-    """MMDetection's (H, W) label + INSTANCE_OFFSET x number, `num_classes` void -> our own; the
+def to_segmentation(values: Tensor, num_things: int, num_stuff: int) -> PanopticSegmentation:
+    """MMDetection's (H, W) label + INSTANCE_OFFSET x number, higher labels void -> our own; the
     things have no scores."""
     found, places = values.unique(return_inverse=True)
     ids, segments = torch.zeros_like(found, dtype=torch.int32), []
     for place, value in enumerate(found.tolist()):
         label = value % INSTANCE_OFFSET
-        if label < num_classes:
+        if label < num_things + num_stuff:
             segments.append(Segment(len(segments) + 1, label, label < num_things))
             ids[place] = len(segments)
     return PanopticSegmentation(ids[places], segments)
