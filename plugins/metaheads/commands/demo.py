@@ -97,6 +97,23 @@ def run(args: argparse.Namespace) -> int:
     targets = [output / names[Path(source.name)] for source in sources]
     if args.save:
         _refuse_to_overwrite(sources, targets)
+    model = _load(args)
+    if model.is_panoptic and args.json:
+        _refuse_to_overwrite(sources, [output / PNGS / each.name for each in targets])
+    labels = _labels_of(args.classes, model.class_names)
+    if args.save or args.json:
+        output.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_orderly_end())
+        _process(model, list(zip(sources, targets, strict=True)), args, labels, stack)
+    return 0
+
+
+def _load(args: argparse.Namespace) -> Model:
+    """
+    Raises:
+        ValueError: also scales for a model that cannot merge them.
+    """
     model = load(
         args.config_file,
         args.checkpoint,
@@ -106,18 +123,9 @@ def run(args: argparse.Namespace) -> int:
         flip=args.flip,
         **{name: getattr(args, name) for name in SPEEDS},
     )
-    if model.is_panoptic:
-        if args.scales:
-            raise ValueError("--scales: panoptic models look at an image at one size; leave it out")
-        if args.json:
-            _refuse_to_overwrite(sources, [output / PNGS / each.name for each in targets])
-    labels = _labels_of(args.classes, model.class_names)
-    if args.save or args.json:
-        output.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_orderly_end())
-        _process(model, list(zip(sources, targets, strict=True)), args, labels, stack)
-    return 0
+    if args.scales and model.is_panoptic:
+        raise ValueError("--scales: panoptic models look at an image at one size; leave it out")
+    return model
 
 
 def _process(
