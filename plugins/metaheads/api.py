@@ -251,6 +251,8 @@ def load(
         raise ValueError(f"{torch.cuda.get_device_name(device)} has no bfloat16: leave it out")
     inference = importlib.import_module(f"metaheads.hosts.{host}.inference")
     hosted = inference.build(path, checkpoint, device, trust_checkpoint)
+    if bfloat16 and optimisation.has_mmcv_regions(hosted.module):
+        raise ValueError(f"{config}: mmcv's RoIAlign has no bfloat16: leave it out")
     if flip:
         core = getattr(hosted.module, "core", hosted.module)
         check_views(core, flip=True, scales=(1.0,))

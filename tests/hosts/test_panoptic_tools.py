@@ -99,6 +99,18 @@ def test_other_models_give_no_segmentation(host, image):
         model.predict_panoptic(image)
 
 
+@each_host
+def test_faster_models_segment_the_same(host, models, image):
+    plain, fast = (load(*models[host, OURS], device="cpu", optimise=each) for each in (False, True))
+    ours, theirs = plain.predict_panoptic(image), fast.predict_panoptic(image)
+    assert len(ours) > 2 and (ours.ids == theirs.ids).float().mean() > 0.999
+    if host == "mmdet":
+        with pytest.raises(ValueError, match="RoIAlign has no bfloat16"):
+            load(models[host, OURS][0], device="cpu", bfloat16=True)
+    else:
+        assert len(load(*models[host, OURS], device="cpu", bfloat16=True).predict_panoptic(image))
+
+
 @needs_mmdet
 def test_segmentation_of_mmdetection():
     from metaheads.hosts.mmdet.inference import to_segmentation
