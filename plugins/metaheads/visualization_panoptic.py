@@ -67,26 +67,25 @@ def draw_segmentation(
     if ids.shape != image.shape[:2]:
         raise ValueError(f"the segmentation is {ids.shape}, its image {image.shape[:2]} pixels")
     segments, unknown = segmentation.segments, segmentation.is_unknown
-    index = _number(ids, [each.id for each in segments])
-    hatched: ndarray | None = None if unknown is None else unknown.cpu().numpy().astype(np.uint8)
-    canvas = np.ascontiguousarray(image)
-    if scale != 1:
-        size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-        canvas = cv2.resize(canvas, size, interpolation=cv2.INTER_CUBIC)
-        index = cv2.resize(index, size, interpolation=cv2.INTER_NEAREST_EXACT)
-        if hatched is not None:
-            hatched = cv2.resize(hatched, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    index = _enlarge(_number(ids, [each.id for each in segments]), scale)
+    canvas = _enlarge(np.ascontiguousarray(image), scale, cv2.INTER_CUBIC)
     colors = choose_colors(np.array([e.label for e in segments], int), class_names, color_by)
     borders = find_borders(index)
     is_thing = np.array([False, *(each.is_thing for each in segments)])
     canvas = _paint(canvas, index, colors, borders & is_thing[index])
     style = Style.of(canvas)
-    if hatched is not None and hatched.any():
-        _hatch(canvas, hatched.astype(bool) & (index == 0), style)
+    if unknown is not None and unknown.any():
+        hatched = _enlarge(unknown.cpu().numpy().astype(np.uint8), scale)
+        _hatch(canvas, (hatched > 0) & (index == 0), style)
     if show_labels and segments:
         names = [_name(each.label, class_names) for each in segments]
         _write_names(canvas, _find_poles(index, borders, len(segments)), names, colors, style)
     return canvas
+
+
+def _enlarge(image: ndarray, scale: float, how: int = cv2.INTER_NEAREST_EXACT) -> ndarray:
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    return image if scale == 1 else cv2.resize(image, size, interpolation=how)
 
 
 def _number(ids: ndarray, known: list[int]) -> ndarray:
