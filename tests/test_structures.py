@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metaheads.structures import Detections, Geometry, Targets
+from metaheads.structures import Detections, Geometry, PanopticSegmentation, Segment, Targets
 
 
 def make_targets(count: int) -> Targets:
@@ -79,3 +79,33 @@ def test_finish_of_nothing():
     )
     finished = nothing.finish(Geometry.from_resize((10, 10), (20, 15)))
     assert len(finished) == 0 and finished.masks.shape == (0, 20, 15)
+
+
+def make_segmentation() -> PanopticSegmentation:
+    ids = torch.zeros(6, 8, dtype=torch.int32)
+    ids[:3], ids[1:5, 2:4], ids[4:6, 6:8] = 1, 7, 4
+    segments = [Segment(1, 5, False), Segment(4, 0, True, 0.4), Segment(7, 2, True, 0.8)]
+    return PanopticSegmentation(ids, segments, ids == 0)
+
+
+def test_things_of_a_segmentation():
+    segmentation = make_segmentation()
+    assert len(segmentation) == 3
+    things = segmentation.things()
+    assert things.boxes.tolist() == [[2, 1, 4, 5], [6, 4, 8, 6]]
+    assert things.labels.tolist() == [2, 0]
+    torch.testing.assert_close(things.scores, torch.tensor([0.8, 0.4]))
+    assert torch.equal(things.masks[1], segmentation.ids == 4)
+    none = segmentation.keep(lambda segment: not segment.is_thing).things()
+    assert len(none) == 0 and none.boxes.shape == (0, 4) and none.masks.shape == (0, 6, 8)
+    unscored = PanopticSegmentation(segmentation.ids, [Segment(7, 2, True)])
+    assert unscored.things().scores.tolist() == [1.0]
+
+
+def test_segments_that_are_not_kept_become_void():
+    segmentation = make_segmentation()
+    kept = segmentation.keep(lambda segment: segment.label != 2).to("cpu")
+    assert [each.id for each in kept.segments] == [1, 4]
+    assert sorted(kept.ids.unique().tolist()) == [0, 1, 4]
+    assert torch.equal(kept.ids == 0, (segmentation.ids == 0) | (segmentation.ids == 7))
+    assert torch.equal(kept.is_unknown, segmentation.is_unknown)

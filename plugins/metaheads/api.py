@@ -23,7 +23,7 @@ from metaheads.augment import check_scales, check_views, predict_at_scales
 from metaheads.configs import find_config
 from metaheads.media import read_image
 from metaheads.profiling import Probe
-from metaheads.structures import Detections
+from metaheads.structures import Detections, PanopticSegmentation
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,13 @@ class HostedModel(Protocol):
     module: torch.nn.Module
     class_names: list[str]
     input_format: InputFormat
+    num_things: int | None
 
     def detect(
         self, images: list[np.ndarray], scales: Sequence[float] = ()
     ) -> list[Detections]: ...
+
+    def segment(self, images: list[np.ndarray]) -> list[PanopticSegmentation]: ...
 
     def probes(self) -> list[Probe]: ...
 
@@ -78,8 +81,9 @@ class Model:
 
     Attributes:
         module: the host's model in evaluation mode.
-        class_names: name of every label.
+        class_names: name of every label; of panoptic models the things, then the stuff.
         input_format: size and normalisation of the network's input.
+        num_things: how many of them are things; None of models that are not panoptic.
         bfloat16: predicts with autocast to bfloat16.
         is_optimised: batch norms are folded.
     """
@@ -93,6 +97,12 @@ class Model:
         self.module = hosted.module
         self.class_names = hosted.class_names
         self.input_format = hosted.input_format
+        self.num_things = hosted.num_things
+
+    @property
+    def is_panoptic(self) -> bool:
+        """Whether `predict_panoptic` works."""
+        return self.num_things is not None
 
     @torch.no_grad()
     def predict(
@@ -114,6 +124,8 @@ class Model:
                 scales for a model that cannot merge them.
         """
         pixels = as_rgb(image)
+        if scales and self.is_panoptic:
+            raise ValueError("panoptic models look at an image at one size: leave the scales out")
         if not scales or hasattr(self.module, "core"):
             (found,) = self._detect([pixels], scales)
             return found[found.scores > threshold]
@@ -127,6 +139,46 @@ class Model:
         images = [as_rgb(each) for each in images]
         found = self._detect(images) if images else []
         return [each[each.scores > threshold] for each in found]
+
+    def predict_panoptic(
+        self, image: str | Path | np.ndarray, threshold: float = 0.0
+    ) -> PanopticSegmentation:
+        """What every pixel of an image belongs to, on the CPU, in pixels of this image.
+
+        Args:
+            image: a file, or (H, W, 3) uint8 RGB.
+            threshold: things whose score is not above it become void.
+
+        Raises:
+            FileNotFoundError, ValueError: as `predict`; a model that gives no such thing.
+        """
+        return self.predict_panoptic_batch([as_rgb(image)], threshold)[0]
+
+    @torch.no_grad()
+    def predict_panoptic_batch(
+        self, images: list[np.ndarray], threshold: float = 0.0
+    ) -> list[PanopticSegmentation]:
+        """As `predict_panoptic`, for several arrays in one pass of the network."""
+        if not self.is_panoptic:
+            raise ValueError(
+                f"{type(self.module).__name__} gives no panoptic segmentation: UPSNet and the "
+                "hosts' Panoptic FPN do; predict gives its detections"
+            )
+        images = [as_rgb(each) for each in images]
+        with self._precision():
+            found = self._hosted.segment(images) if images else []
+        return [
+            each.to("cpu").keep(lambda segment: segment.score is None or segment.score > threshold)
+            for each in found
+        ]
+
+    def predict_results(
+        self, images: list[np.ndarray], threshold: float = 0.0
+    ) -> list[Detections] | list[PanopticSegmentation]:
+        """What the model is made for: of panoptic models segmentations, else detections."""
+        if self.is_panoptic:
+            return self.predict_panoptic_batch(images, threshold)
+        return self.predict_batch(images, threshold)
 
     def _detect(self, images: list[np.ndarray], scales: Sequence[float] = ()) -> list[Detections]:
         with self._precision():
@@ -199,6 +251,8 @@ def load(
         raise ValueError(f"{torch.cuda.get_device_name(device)} has no bfloat16: leave it out")
     inference = importlib.import_module(f"metaheads.hosts.{host}.inference")
     hosted = inference.build(path, checkpoint, device, trust_checkpoint)
+    if bfloat16 and optimisation.has_mmcv_regions(hosted.module):
+        raise ValueError(f"{config}: mmcv's RoIAlign has no bfloat16: leave it out")
     if flip:
         core = getattr(hosted.module, "core", hosted.module)
         check_views(core, flip=True, scales=(1.0,))
@@ -244,5 +298,7 @@ def core_probes(module: torch.nn.Module) -> list[Probe]:
     if not hasattr(module, "core"):
         return []
     steps = ("candidates", "merge_views") if hasattr(module.core, "merge_views") else ("decode",)
+    if hasattr(module.core, "select"):  # the NMS of region architectures
+        steps = ("select", *steps)
     found: list[Probe] = [(module.core, name, "decode") for name in steps]
     return [*found, (Detections, "finish", "masks")]

@@ -9,7 +9,7 @@ points (x, y).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -202,6 +202,40 @@ class PanopticSegmentation:
     ids: Tensor
     segments: list[Segment]
     is_unknown: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def to(self, device: torch.device | str) -> PanopticSegmentation:
+        unknown = None if self.is_unknown is None else self.is_unknown.to(device)
+        return PanopticSegmentation(self.ids.to(device), self.segments, unknown)
+
+    def keep(self, is_kept: Callable[[Segment], bool]) -> PanopticSegmentation:
+        """The segments for which `is_kept` is true; the others become void."""
+        kept = [each for each in self.segments if is_kept(each)]
+        gone = {each.id for each in self.segments} - {each.id for each in kept}
+        is_gone = torch.isin(self.ids, self.ids.new_tensor(sorted(gone)))
+        return PanopticSegmentation(self.ids.masked_fill(is_gone, 0), kept, self.is_unknown)
+
+    def things(self) -> Detections:
+        """The things as finished detections, best first; their scores are 1 where there are none.
+
+        The boxes lie around the pixels.
+        """
+        scores = [(1.0 if e.score is None else e.score, e) for e in self.segments if e.is_thing]
+        scores.sort(key=lambda pair: -pair[0])
+        ids = self.ids.new_tensor([each.id for _, each in scores])
+        masks = self.ids == ids[:, None, None]  # (N, H, W)
+        sides = []
+        for occupied in (masks.any(1).int(), masks.any(2).int()):  # (N, W), (N, H)
+            sides += [occupied.argmax(1), occupied.shape[1] - occupied.flip(1).argmax(1)]
+        left, right, top, bottom = sides
+        return Detections(
+            boxes=torch.stack((left, top, right, bottom), 1).float(),
+            scores=masks.new_tensor([score for score, _ in scores], dtype=torch.float32),
+            labels=masks.new_tensor([each.label for _, each in scores], dtype=torch.int64),
+            masks=masks,
+        )
 
 
 class FixedDetections(NamedTuple):

@@ -113,7 +113,7 @@ def draw_objects(
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image: expected (H, W, 3) uint8, got {image.shape} {image.dtype}")
-    colors = _object_colors(labels, class_names, color_by)
+    colors = choose_colors(labels, class_names, color_by)
     if is_crowd is not None:
         colors[np.asarray(is_crowd, bool)] = GREY
     canvas = np.ascontiguousarray(image)
@@ -124,7 +124,7 @@ def draw_objects(
     canvas = canvas.copy() if masks is None else blend_masks(canvas, masks, colors)
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4) * scale
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    style = _Style.of(canvas)
+    style = Style.of(canvas)
     if show_boxes:
         for index in np.argsort(-areas, kind="stable"):
             _draw_box(canvas, boxes[index], colors[index], style)
@@ -154,7 +154,7 @@ def blend_masks(
     palette = np.concatenate((np.zeros((1, 3), np.uint8), colors))
     overlay = palette.take(objects, axis=0)  # (H, W, 3)
     blended = cv2.addWeighted(image, 1 - opacity, overlay, opacity, 0)
-    contours = _borders(objects)
+    contours = find_borders(objects)
     cv2.copyTo(overlay, contours.view(np.uint8), blended)
     return cv2.copyTo(blended, (objects > 0).view(np.uint8), image.copy())
 
@@ -208,7 +208,7 @@ def class_color(label: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-class _Style(NamedTuple):
+class Style(NamedTuple):
     """Sizes in pixels, by the size of the picture."""
 
     line: int
@@ -216,12 +216,17 @@ class _Style(NamedTuple):
     padding: int
 
     @classmethod
-    def of(cls, canvas: ndarray) -> _Style:
+    def of(cls, canvas: ndarray) -> Style:
         size = min(canvas.shape[:2])
         return cls(max(1, round(size / 400)), max(0.38, min(size / 1100, 1.2)), max(2, size // 240))
 
 
-def _object_colors(labels: ndarray, class_names: Sequence[str], color_by: str) -> ndarray:
+def choose_colors(labels: ndarray, class_names: Sequence[str], color_by: str) -> ndarray:
+    """(N,) labels -> (N, 3) uint8 colors; `color_by` as of `draw_detections`.
+
+    Raises:
+        ValueError: an unknown color_by.
+    """
     if color_by not in ("auto", "class", "instance"):
         raise ValueError(f'color_by: expected "auto", "class" or "instance", got {color_by!r}')
     by_class = color_by == "class" or (color_by == "auto" and len(class_names) > 1)
@@ -245,7 +250,7 @@ def _object_map(masks: ndarray) -> ndarray:
     return objects
 
 
-def _borders(objects: ndarray) -> ndarray:
+def find_borders(objects: ndarray) -> ndarray:
     """(H, W) bool: pixels with another object, or none, to the right, left, above or below."""
     borders = np.zeros(objects.shape, bool)
     across = objects[:, 1:] != objects[:, :-1]
@@ -257,14 +262,14 @@ def _borders(objects: ndarray) -> ndarray:
     return borders
 
 
-def _draw_box(canvas: ndarray, box: ndarray, color: ndarray, style: _Style) -> None:
+def _draw_box(canvas: ndarray, box: ndarray, color: ndarray, style: Style) -> None:
     x1, y1, x2, y2 = box
     corners = (int(x1), int(y1)), (max(int(x2) - 1, int(x1)), max(int(y2) - 1, int(y1)))
     cv2.rectangle(canvas, *corners, color.tolist(), style.line)
 
 
 def _draw_keypoints(
-    canvas: ndarray, keypoints: ndarray, colors: ndarray, scale: float, style: _Style
+    canvas: ndarray, keypoints: ndarray, colors: ndarray, scale: float, style: Style
 ) -> None:
     for points, color in zip(np.asarray(keypoints), colors.tolist(), strict=True):
         for x, y, shown in points:
@@ -293,7 +298,7 @@ def _text(
 
 
 def _draw_tags(
-    canvas: ndarray, boxes: ndarray, texts: list[str], colors: ndarray, style: _Style
+    canvas: ndarray, boxes: ndarray, texts: list[str], colors: ndarray, style: Style
 ) -> None:
     """Writes each text at its box, where it stays in the image and covers no other text.
 
@@ -301,18 +306,33 @@ def _draw_tags(
     """
     taken = np.zeros(canvas.shape[:2], bool)
     for box, text, color in zip(boxes, texts, colors, strict=True):
-        (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, style.font, 1)
-        tag = text_width + 2 * style.padding, text_height + baseline + style.padding
+        tag = tag_size(text, style)
         place = _free_place(taken, box, tag)
         if place is None:
             continue
         x, y = place
         taken[y : y + tag[1], x : x + tag[0]] = True
-        canvas[y : y + tag[1], x : x + tag[0]] = color
-        is_bright = color @ np.array([0.299, 0.587, 0.114]) > 140
-        ink = (0, 0, 0) if is_bright else (255, 255, 255)
-        origin = x + style.padding, y + text_height + style.padding // 2 + 1
-        cv2.putText(canvas, text, origin, _FONT, style.font, ink, 1, cv2.LINE_AA)
+        write_tag(canvas, place, text, color, style)
+
+
+def tag_size(text: str, style: Style) -> tuple[int, int]:
+    """(width, height) of what `write_tag` writes."""
+    (width, height), baseline = cv2.getTextSize(text, _FONT, style.font, 1)
+    return width + 2 * style.padding, height + baseline + style.padding
+
+
+def write_tag(
+    canvas: ndarray, place: tuple[int, int], text: str, color: ndarray, style: Style
+) -> None:
+    """Writes a text on its color; `place` is the (x, y) of the upper left corner."""
+    x, y = place
+    width, height = tag_size(text, style)
+    (_, text_height), _ = cv2.getTextSize(text, _FONT, style.font, 1)
+    canvas[y : y + height, x : x + width] = color
+    is_bright = color @ np.array([0.299, 0.587, 0.114]) > 140
+    ink = (0, 0, 0) if is_bright else (255, 255, 255)
+    origin = x + style.padding, y + text_height + style.padding // 2 + 1
+    cv2.putText(canvas, text, origin, _FONT, style.font, ink, 1, cv2.LINE_AA)
 
 
 def _free_place(taken: ndarray, box: ndarray, tag: tuple[int, int]) -> tuple[int, int] | None:
@@ -331,7 +351,7 @@ def _free_place(taken: ndarray, box: ndarray, tag: tuple[int, int]) -> tuple[int
 
 
 def _add_title(image: ndarray, title: str) -> ndarray:
-    style = _Style.of(image)
+    style = Style.of(image)
     font = style.font * 1.2
     (_, text_height), baseline = cv2.getTextSize(title, _FONT, font, 1)
     bar = np.full((text_height + baseline + 6, image.shape[1], 3), 255, np.uint8)

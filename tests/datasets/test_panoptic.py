@@ -12,6 +12,7 @@ from PIL import Image
 from metaheads.datasets.check import DatasetError, check_all
 from metaheads.datasets.panoptic import (
     SegmentInfo,
+    describe_segments,
     find_labels,
     read_file,
     read_ids,
@@ -21,6 +22,7 @@ from metaheads.datasets.panoptic import (
 from metaheads.datasets.transforms import Record, TrainTransform, resize_record
 from metaheads.datasets.views import View, Window, nearest_cells
 from metaheads.datasets.warps import CropTransform, WarpTransform
+from metaheads.structures import Segment
 
 CATEGORIES = [
     {"id": 9, "name": "sky", "isthing": 0},
@@ -329,3 +331,16 @@ def test_embedded_data_are_read_as_they_are(tmp_path):
                 boxes.append([x, y, x + width, y + height])
         assert np.array_equal(record.semantic, semantic)
         assert record.boxes.tolist() == boxes
+
+
+def test_predictions_are_described_as_a_file_wants_it():
+    ids = np.zeros((6, 8), np.int32)
+    ids[1:5, 2:4], ids[4:6, 6:8], ids[0] = 70000, 4, 9
+    segments = [Segment(70000, 2, True, 0.5), Segment(9, 5, False), Segment(4, 0, True)]
+    found = describe_segments(ids, segments)
+    assert [each["id"] for each in found] == [4, 9, 70000]
+    assert [each["category_id"] for each in found] == [0, 5, 2]
+    assert [each["area"] for each in found] == [4, 8, 8]
+    assert [each["bbox"] for each in found] == [[6, 4, 2, 2], [0, 0, 8, 1], [2, 1, 2, 4]]
+    assert [each.get("score") for each in found] == [None, None, 0.5]
+    assert describe_segments(np.zeros((2, 2), np.int32), []) == []

@@ -34,7 +34,13 @@ MADE = {
     "benchmark": ["speed/benchmark.png"],
     "check_dataset": ["samples.jpg", "report.json"],
     "convert_dataset": ["labelme.json", "voc.json", "cells.json", "panoptic.json"],
-    "demo": ["found/clip.mp4", "found/results.json", "trees/results.json"],
+    "demo": [
+        "found/clip.mp4",
+        "found/results.json",
+        "trees/results.json",
+        "segments/panoptic/clip/000003.png",
+        "segments.png",
+    ],
     "export": ["demo.onnx", "demo.pt2"],
     "import_weights": ["yolact.card.json", "demo_detectron2.card.json"],
     "train": ["work/results.json"],
@@ -69,10 +75,10 @@ def test_tools(host, page, tmp_path, monkeypatch, capsys):
         if words[1] == "train":
             words += SHORT[host]
         assert words[0] == "metaheads" and main(words[1:]) == 0, line
-    for made in MADE[page]:
-        assert (tmp_path / made).is_file(), made
     for block in blocks(DOCS / "tools" / f"{page}.md", "python"):
         exec(for_host(block, host), {})
+    for made in MADE[page]:
+        assert (tmp_path / made).is_file(), made
 
 
 @pytest.mark.slow
@@ -112,6 +118,9 @@ def write_world(host: str, folder: Path, page: str) -> None:
     if page == "train":
         corner = load("cornernet/cornernet_small_160_shapes", host=host, device="cpu")
         torch.save(corner.checkpoint(), folder / "corner.pth")
+    if page == "demo":
+        panoptic = load("upsnet/upsnet_r18_160_shapes", host=host, device="cpu")
+        torch.save(panoptic.checkpoint(), folder / "panoptic.pth")
     if page == "import_weights":
         torch.save(authors_state(MODELS["R-50"]()), folder / "yolact_resnet50_54_800000.pth")
     if page == "convert_dataset":

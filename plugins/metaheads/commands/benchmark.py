@@ -30,7 +30,7 @@ from metaheads.profiling import (
     peak_memory,
     processor_name,
 )
-from metaheads.visualization import draw_detections
+from metaheads.visualization_panoptic import draw_result
 
 PREDICTION = ("load", "preprocess", "backbone", "neck", "heads", "decode", "masks", "draw")
 TRAINING = ("preprocess", "forward", "loss", "backward", "optimiser")
@@ -175,9 +175,7 @@ class Contender:
             count += sum(map(len, found))
             with clock.stage("draw"):
                 for image, each in zip(batch, found, strict=True):
-                    draw_detections(
-                        image, each, self.model.class_names, threshold=self.args.threshold
-                    )
+                    draw_result(image, each, self.model.class_names)
         self._record(clock, len(images))
         self.once["detections"] = count / len(images)
 
@@ -208,7 +206,7 @@ class Contender:
 
     def _predict(self, batch: list[np.ndarray]) -> list:
         with self._mixed():
-            return self.model.predict_batch(batch, self.args.threshold)
+            return self.model.predict_results(batch, self.args.threshold)
 
     def _mixed(self) -> contextlib.AbstractContextManager:
         device = torch.device(self.args.device).type

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
-import json
 import os
 import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -27,9 +26,10 @@ from metaheads.commands.arguments import (
     add_trust_argument,
     check_output,
 )
+from metaheads.commands.results import PNGS, PanopticResults, ResultsFile, to_coco
 from metaheads.media import Frame, Source, VideoWriter, find_sources, write_image
-from metaheads.structures import Detections
-from metaheads.visualization import draw_detections
+from metaheads.structures import Detections, PanopticSegmentation
+from metaheads.visualization_panoptic import draw_result
 
 EPILOG = """examples:
   tools/demo.py --config-file yolact/yolact_r18_128_shapes --host mmdet \\
@@ -76,7 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="write results.json: entries as in COCO results, with file, frame and class name",
+        help="write results.json: entries as in COCO results, with file, frame and class name; of "
+        "panoptic models also panoptic.json and PNGs in COCO's panoptic format",
     )
     parser.add_argument("--show", action="store_true", help="show them in a window; q ends")
     parser.add_argument("--keep-going", action="store_true", help="skip what cannot be read")
@@ -93,8 +94,26 @@ def run(args: argparse.Namespace) -> int:
     check_output("--output", output, is_folder=True)
     sources = find_sources(args.inputs)
     names = unique_names([Path(source.name) for source in sources])
+    targets = [output / names[Path(source.name)] for source in sources]
     if args.save:
-        _refuse_to_overwrite(sources, [output / names[Path(each.name)] for each in sources])
+        _refuse_to_overwrite(sources, targets)
+    model = _load(args)
+    if model.is_panoptic and args.json:
+        _refuse_to_overwrite(sources, [output / PNGS / each.name for each in targets])
+    labels = _labels_of(args.classes, model.class_names)
+    if args.save or args.json:
+        output.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_orderly_end())
+        _process(model, list(zip(sources, targets, strict=True)), args, labels, stack)
+    return 0
+
+
+def _load(args: argparse.Namespace) -> Model:
+    """
+    Raises:
+        ValueError: also scales for a model that cannot merge them.
+    """
     model = load(
         args.config_file,
         args.checkpoint,
@@ -104,29 +123,38 @@ def run(args: argparse.Namespace) -> int:
         flip=args.flip,
         **{name: getattr(args, name) for name in SPEEDS},
     )
-    labels = _labels_of(args.classes, model.class_names)
-    if args.save or args.json:
-        output.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_orderly_end())
-        results = stack.enter_context(_ResultsFile(output / "results.json" if args.json else None))
-        done = _Progress(stack, sources)
-        for image_id, source in enumerate(sources, start=1):
-            target = output / names[Path(source.name)] if args.save else None
-            with _Pictures(target, source) as pictures:
-                for frame in readable(source, args.keep_going, done):
-                    found = _select(model, frame, args, labels)
-                    results.add(to_coco(found, image_id, source.name, frame, model.class_names))
-                    done.count(found)
-                    if not (args.save or args.show):
-                        continue
-                    drawn = draw_detections(frame.image, found, model.class_names)
-                    pictures.write(drawn)
-                    if args.show and _show(drawn):
-                        return 0
+    if args.scales and model.is_panoptic:
+        raise ValueError("--scales: panoptic models look at an image at one size; leave it out")
+    return model
+
+
+def _process(
+    model: Model,
+    sources: list[tuple[Source, Path]],
+    args: argparse.Namespace,
+    labels: set[int] | None,
+    stack: contextlib.ExitStack,
+) -> None:
+    """Predicts, draws and writes; of each source the path of its picture, without a suffix."""
+    output = Path(args.output)
+    files = _Files.open(model, output if args.json else None, stack)
+    done = _Progress(stack, [source for source, _ in sources])
+    for number, (source, target) in enumerate(sources, start=1):
+        with _Pictures(target if args.save else None, source) as pictures:
+            for frame in readable(source, args.keep_going, done):
+                assert frame.image is not None
+                found = _select(model, frame.image, args, labels)
+                files.add(found, target.name, source, number, frame)
+                done.count(found)
+                if not (args.save or args.show):
+                    continue
+                drawn = draw_result(frame.image, found, model.class_names)
+                pictures.write(drawn)
+                if args.show and _show(drawn):
+                    return
     where = f" -> {output}" if args.save or args.json else ""
-    sys.stdout.write(f"{done.frames} pictures, {done.detections} detections{where}\n")
-    return 0
+    what = "segments" if model.is_panoptic else "detections"
+    sys.stdout.write(f"{done.frames} pictures, {done.found} {what}{where}\n")
 
 
 def _refuse_to_overwrite(sources: list[Source], targets: list[Path]) -> None:
@@ -189,32 +217,6 @@ def unique_names(paths: list[Path]) -> dict[Path, str]:
     return names
 
 
-def to_coco(
-    found: Detections, image_id: int, file_name: str, frame: Frame, class_names: Sequence[str]
-) -> Iterator[dict[str, Any]]:
-    """Finished detections as entries of a COCO results file; category_id is the 0-based label."""
-    from pycocotools import mask as rle
-
-    for index in range(len(found)):
-        x1, y1, x2, y2 = found.boxes[index].tolist()
-        label = int(found.labels[index])
-        entry: dict[str, Any] = {
-            "image_id": image_id,
-            "file_name": file_name,
-            "frame": frame.index,
-            "category_id": label,
-            "category_name": class_names[label],
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "score": float(found.scores[index]),
-        }
-        if found.keypoints is not None:
-            entry["keypoints"] = found.keypoints[index].flatten().tolist()
-        if found.masks is not None:
-            encoded = rle.encode(np.asfortranarray(found.masks[index].numpy().astype(np.uint8)))
-            entry["segmentation"] = {**encoded, "counts": encoded["counts"].decode()}
-        yield entry
-
-
 def _labels_of(classes: list[str] | None, known: Sequence[str]) -> set[int] | None:
     """Class names -> labels; None for all.
 
@@ -232,10 +234,12 @@ def _labels_of(classes: list[str] | None, known: Sequence[str]) -> set[int] | No
 
 
 def _select(
-    model: Model, frame: Frame, args: argparse.Namespace, labels: set[int] | None
-) -> Detections:
-    assert frame.image is not None
-    found = model.predict(frame.image, args.threshold, args.scales)
+    model: Model, image: np.ndarray, args: argparse.Namespace, labels: set[int] | None
+) -> Detections | PanopticSegmentation:
+    if model.is_panoptic:
+        segmentation = model.predict_panoptic(image, args.threshold)
+        return segmentation.keep(lambda segment: labels is None or segment.label in labels)
+    found = model.predict(image, args.threshold, args.scales)
     if labels is None:
         return found
     return found[[index for index, label in enumerate(found.labels.tolist()) if label in labels]]
@@ -286,39 +290,34 @@ class _Pictures:
             self._video.close()
 
 
-class _ResultsFile:
-    """A JSON list that is written entry by entry and whole at any end, an error's as well.
+class _Files(NamedTuple):
+    """Where results go besides the pictures."""
 
-    Until then the list of an earlier run stays.
-    """
+    results: ResultsFile
+    panoptic: PanopticResults
+    class_names: Sequence[str]
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._file: TextIO | None = None
-        self._separator = "[\n"
+    @classmethod
+    def open(cls, model: Model, folder: Path | None, stack: contextlib.ExitStack) -> _Files:
+        """Closed by the stack; without a folder nothing is written."""
+        names = model.class_names
+        results = ResultsFile(folder and folder / "results.json")
+        panoptic = PanopticResults(folder if model.is_panoptic else None, names, model.num_things)
+        return cls(stack.enter_context(results), stack.enter_context(panoptic), names)
 
-    @property
-    def _unfinished(self) -> Path:
-        assert self._path is not None
-        return self._path.with_name(f".{self._path.name}.tmp")
-
-    def __enter__(self) -> _ResultsFile:
-        if self._path:
-            self._file = open(self._unfinished, "w", encoding="utf-8")
-        return self
-
-    def add(self, entries: Iterator[dict[str, Any]]) -> None:
-        if self._file:
-            for entry in entries:
-                self._file.write(self._separator + json.dumps(entry))
-                self._separator = ",\n"
-
-    def __exit__(self, *_: Any) -> None:
-        if self._file:
-            self._file.write("[]\n" if self._separator[0] == "[" else "\n]\n")
-            self._file.close()
-            assert self._path is not None
-            self._unfinished.replace(self._path)
+    def add(
+        self,
+        found: Detections | PanopticSegmentation,
+        name: str,
+        source: Source,
+        number: int,
+        frame: Frame,
+    ) -> None:
+        """Of a panoptic segmentation results.json has the things."""
+        if isinstance(found, PanopticSegmentation):
+            self.panoptic.add(found, name, source, number, frame)
+            found = found.things()
+        self.results.add(to_coco(found, number, source.name, frame, self.class_names))
 
 
 class _Progress:
@@ -328,11 +327,11 @@ class _Progress:
         lengths = [source.length for source in sources]
         total = None if None in lengths else sum(lengths)
         self._bar = stack.enter_context(tqdm(total=total, unit="picture"))
-        self.frames = self.detections = 0
+        self.frames = self.found = 0
 
-    def count(self, found: Detections) -> None:
+    def count(self, found: Detections | PanopticSegmentation) -> None:
         self.frames += 1
-        self.detections += len(found)
+        self.found += len(found)
         self._bar.update()
 
     def skip(self, frame: Frame) -> None:

@@ -146,10 +146,12 @@ def _network(model: Model, args: argparse.Namespace) -> RawNetwork:
     Raises:
         ValueError: a model that cannot be exported in this way.
     """
-    if not hasattr(model.module, "raw_outputs"):
+    is_region = any(hasattr(model.module, name) for name in ("roi_head", "roi_heads"))
+    if is_region or not hasattr(model.module, "raw_outputs"):
         raise ValueError(
-            f"{args.config_file}: this model has no raw_outputs(images), tensors in and tensors "
-            "out; only our single-stage architectures are exported, the hosts export their own"
+            f"{args.config_file}: this model has no raw_outputs(images), tensors in and all "
+            "tensors out; only our single-stage architectures are exported, the hosts export "
+            "their own"
         )
     if not args.decode:
         return RawNetwork(model.module).eval()

@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if importer:
         state, renamed = importer.convert(state, complete=not args.allow_partial)
         sys.stdout.write(f"{importer.name}: {renamed.summary()}\n")
+        sys.stdout.write(f"weights of {importer.source}, licence: {importer.licence}\n")
     model = load(args.config_file, host=args.host, device="cpu")
     with of_file(file):
         coverage = load_into(

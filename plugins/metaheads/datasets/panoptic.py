@@ -25,6 +25,7 @@ from PIL import Image
 from metaheads.datasets.transforms import Record
 from metaheads.datasets.views import VOID
 from metaheads.messages import list_some
+from metaheads.structures import Segment
 
 _MODES = ("RGB", "RGBA", "P")  # of PNGs whose colours can be ids
 
@@ -215,6 +216,31 @@ def read_ids(png: str | Path) -> ndarray:
 def to_colors(ids: ndarray) -> ndarray:
     """(H, W) ids -> (H, W, 3) uint8, RGB; the reverse of `read_ids`."""
     return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], -1).astype(np.uint8)
+
+
+def describe_segments(ids: ndarray, segments: Sequence[Segment]) -> list[dict[str, Any]]:
+    """What a JSON says of the segments of a prediction; category_id is the label.
+
+    Args:
+        ids: (H, W).
+        segments: those in `ids`, which have no others but 0.
+    """
+    order = sorted(segments)
+    known = np.array([0, *(each.id for each in order)])
+    index = known.searchsorted(ids)
+    areas = np.bincount(index.ravel(), minlength=len(known))[1:].tolist()
+    boxes = _find_boxes(index, len(order)).tolist()
+    return [
+        {
+            "id": each.id,
+            "category_id": each.label,
+            "area": area,
+            "bbox": [left, top, right - left, bottom - top],
+            "iscrowd": 0,
+            **({} if each.score is None else {"score": each.score}),
+        }
+        for each, area, (left, top, right, bottom) in zip(order, areas, boxes, strict=True)
+    ]
 
 
 def read_record(

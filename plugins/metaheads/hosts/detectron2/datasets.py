@@ -111,6 +111,26 @@ def class_names(cfg: CfgNode) -> list[str]:
     return [str(number) for number in range(num_classes(cfg))]
 
 
+def panoptic_class_names(cfg: CfgNode) -> list[str]:
+    """The names of the things, then of the stuff, of a panoptic config's data.
+
+    They come from the file or from the catalog; without either the classes are called by their
+    numbers.
+    """
+    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
+        if name not in DatasetCatalog.list():
+            continue
+        metadata = MetadataCatalog.get(name)
+        panoptic_json = metadata.get("panoptic_json")
+        if metadata.get("stuff_classes") and metadata.get("thing_classes"):
+            return [*metadata.thing_classes, *metadata.stuff_classes[1:]]  # the first: all things
+        if panoptic_json and os.path.isfile(panoptic_json):
+            return list(find_labels(read_json(panoptic_json)["categories"]).classes)
+    node = cfg.MODEL.get(cfg.MODEL.META_ARCHITECTURE.upper(), {})
+    num_stuff = node.get("NUM_STUFF", cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES - 1)
+    return [str(number) for number in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES + num_stuff)]
+
+
 def num_keypoints(cfg: CfgNode) -> int:
     """How many keypoints the objects of a config's data have; 0 if it uses none."""
     return cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0

@@ -10,18 +10,26 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms
-from detectron2.modeling.meta_arch import dense_detector, rcnn
+from detectron2.modeling.meta_arch import dense_detector, panoptic_fpn, rcnn
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.structures import Instances
 
 from metaheads.api import InputFormat, core_probes, necks
 from metaheads.hosts.detectron2.config import test_size
-from metaheads.hosts.detectron2.datasets import class_names
+from metaheads.hosts.detectron2.datasets import class_names, panoptic_class_names
+from metaheads.hosts.detectron2.panoptic import HostedPanoptic
 from metaheads.hosts.detectron2.train import build_model, load_config
 from metaheads.profiling import Probe
-from metaheads.structures import Detections
+from metaheads.structures import Detections, PanopticSegmentation, Segment
 
-_META_ARCHITECTURES = (rcnn, dense_detector)  # each has the function under its own name
+# Each has the function under its own name.
+_POSTPROCESSING = (
+    (rcnn, "detector_postprocess", "masks"),
+    (dense_detector, "detector_postprocess", "masks"),
+    (panoptic_fpn, "detector_postprocess", "masks"),
+    (panoptic_fpn, "sem_seg_postprocess", "masks"),
+    (panoptic_fpn, "combine_semantic_and_instance_outputs", "decode"),
+)
 _DECODING = ("predict_proposals", "inference_single_image")  # of RPN, of dense detectors
 
 
@@ -30,7 +38,10 @@ class HostedModel:
 
     def __init__(self, cfg: CfgNode, module: torch.nn.Module) -> None:
         self.module = module
-        self.class_names = class_names(cfg)
+        self.num_things = None
+        if is_panoptic := isinstance(module, HostedPanoptic | panoptic_fpn.PanopticFPN):
+            self.num_things = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        self.class_names = (panoptic_class_names if is_panoptic else class_names)(cfg)
         mean, std = tuple(cfg.MODEL.PIXEL_MEAN), tuple(cfg.MODEL.PIXEL_STD)
         self.input_format = InputFormat(test_size(cfg), mean, std, cfg.INPUT.FORMAT)
         smallest, largest = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
@@ -42,6 +53,11 @@ class HostedModel:
         if scales:
             return self.module.predict(inputs, scales)
         return [to_detections(each["instances"]) for each in self.module(inputs)]
+
+    def segment(self, images: list[np.ndarray]) -> list[PanopticSegmentation]:
+        """(H, W, 3) uint8 RGB each -> panoptic segmentations; of panoptic models."""
+        outputs = self.module([self._prepare(image) for image in images])
+        return [to_segmentation(each, self.num_things) for each in outputs]
 
     def _prepare(self, image: np.ndarray) -> dict[str, Any]:
         height, width = image.shape[:2]
@@ -69,8 +85,7 @@ class HostedModel:
             found += [(part, name, "decode") for name in _DECODING if hasattr(part, name)]
             if isinstance(part, FastRCNNOutputLayers):
                 found.append((part, "inference", "decode"))
-        postprocessing = [(owner, "detector_postprocess", "masks") for owner in _META_ARCHITECTURES]
-        return found + postprocessing + core_probes(module)
+        return [*found, *_POSTPROCESSING, *core_probes(module)]
 
     def checkpoint(self) -> dict[str, Any]:
         """The weights, as DetectionCheckpointer reads them."""
@@ -104,6 +119,19 @@ def to_detections(instances: Instances) -> Detections:
         mask_scores=fields.get("mask_scores"),
         keypoints=_keypoints(fields),
     )
+
+
+def to_segmentation(output: dict[str, Any], num_things: int) -> PanopticSegmentation:
+    """What a panoptic model gives of an image, ours or Detectron2's own -> our segmentation."""
+    if "segmentation" in output:
+        return output["segmentation"]
+    ids, infos = output["panoptic_seg"]
+    segments = []
+    for each in infos:
+        is_thing, label = bool(each["isthing"]), each["category_id"]
+        label = label if is_thing else label - 1 + num_things  # its stuff counts from 1
+        segments.append(Segment(each["id"], label, is_thing, each.get("score")))
+    return PanopticSegmentation(ids.int(), segments)
 
 
 def _keypoints(fields: dict[str, Any]) -> torch.Tensor | None:
