@@ -109,9 +109,10 @@ def to_host(state_dict: Mapping[str, Tensor], model_keys: Iterable[str]) -> dict
     """
     model_keys = list(model_keys)
     renamed = _from_neutral(_to_neutral([*state_dict]), model_keys)
-    turned = 1 if any(key.startswith("roi_heads.") for key in model_keys) else 0
-    regions = [(_pattern(pair[1 - turned]), _replacement(pair[turned])) for pair in _REGIONS]
-    renamed = [_apply(regions, name) for name in renamed]
+    for turned, heads in enumerate(("roi_head.", "roi_heads.")):
+        if any(key.startswith(heads) for key in model_keys):
+            rules = [(_pattern(pair[1 - turned]), _replacement(pair[turned])) for pair in _REGIONS]
+            renamed = [_apply(rules, name) for name in renamed]
     return dict(zip(renamed, state_dict.values(), strict=True))
 
 
