@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from metaheads.architectures import SemanticSegmenter
 from metaheads.architectures.semantic import FCNHead, SemanticOutputs
 from metaheads.structures import Geometry, Targets
+from metaheads.weights import load_into
 
 CLASSES = 5
 both_heads = pytest.mark.parametrize("head", ["fcn", "deformable"])
@@ -117,6 +118,28 @@ def test_decode_leaves_the_padding_out_and_stretches_logits():
     found = core.decode(outputs, geometries)
     assert torch.equal(found[0], full[0].argmax(0)) and torch.equal(found[1], other[0].argmax(0))
     assert found[1].dtype == torch.int64
+
+
+def test_a_warped_view_is_refused():
+    view = Geometry((32, 32), (40, 40), ((1.0, 0.0, 4.0), (0.0, 1.0, 4.0)))
+    with pytest.raises(ValueError, match="stretched"):
+        make_core().decode(SemanticOutputs(torch.randn(1, CLASSES, 8, 8)), [view])
+
+
+@both_heads
+def test_another_number_of_classes_takes_the_other_layers(head):
+    class Model(torch.nn.Module):
+        def __init__(self, num_classes: int) -> None:
+            super().__init__()
+            self.backbone = torch.nn.Conv2d(3, 8, 1)
+            self.core = make_core(head, num_classes=num_classes)
+
+    before, after = Model(CLASSES), Model(3)
+    with pytest.raises(ValueError, match="the checkpoint has 5 classes, the model 3 classes"):
+        load_into(after, before.state_dict())
+    coverage = load_into(after, before.state_dict(), reinitialise_classes=True)
+    assert set(coverage.reshaped) == {k for k in after.state_dict() if "score" in k or "ups" in k}
+    assert_close(after.backbone.weight, before.backbone.weight)
 
 
 def test_bad_options_and_bad_data():

@@ -65,8 +65,13 @@ class SemanticSegmenter(nn.Module):
         self.head: FCNHead | SemanticHead
         if head == "fcn":
             self.head = FCNHead(list(in_channels), num_classes)
+            layers = [f"scores.{level}" for level in range(len(strides))]
+            layers += [f"upsamplings.{level}" for level in range(len(strides) - 1)]
         else:
             self.head = SemanticHead(list(in_channels), num_classes, head_widths)
+            layers = ["score"]
+        # Layers whose size follows the number of classes, without a background.
+        self.CLASS_LAYERS = tuple((f"head.{layer}", 0) for layer in layers)
 
     def forward(self, features: list[Tensor]) -> SemanticOutputs:
         """Features (B, channels, h / 2^i, w / 2^i), finest first -> raw outputs."""
@@ -99,7 +104,10 @@ class SemanticSegmenter(nn.Module):
         Bilinear to the network input, cut to the image, bilinear to the original.
 
         Args:
-            geometries: how the network inputs lie in the original images (a stretch).
+            geometries: how the network inputs lie in the original images.
+
+        Raises:
+            ValueError: an image that is not just stretched.
         """
         parts = zip(outputs.semantic, geometries, strict=True)
         return [self._finish(scores, geometry) for scores, geometry in parts]
@@ -107,6 +115,12 @@ class SemanticSegmenter(nn.Module):
     @torch.no_grad()
     def _finish(self, scores: Tensor, geometry: Geometry) -> Tensor:
         """(C, h, w) -> (C, height, width)."""
+        stretch = Geometry.from_resize(geometry.input_size, geometry.original_size)
+        if not torch.allclose(*map(torch.tensor, (geometry.to_original, stretch.to_original))):
+            raise ValueError(
+                "SemanticSegmenter needs images that are stretched (metaheads.FixedResize, "
+                "INPUT.TEST_SIZE), not warped or bordered (TestView)"
+            )
         full = self._upsample(scores[None], geometry.input_size)
         if geometry.original_size != geometry.input_size:
             full = F.interpolate(full, geometry.original_size, mode="bilinear", align_corners=False)
