@@ -116,7 +116,8 @@ class SemanticSegmenter(nn.Module):
     def _finish(self, scores: Tensor, geometry: Geometry) -> Tensor:
         """(C, h, w) -> (C, height, width)."""
         stretch = Geometry.from_resize(geometry.input_size, geometry.original_size)
-        if not torch.allclose(*map(torch.tensor, (geometry.to_original, stretch.to_original))):
+        given, expected = torch.tensor(geometry.to_original), torch.tensor(stretch.to_original)
+        if not torch.allclose(given, expected):
             raise ValueError(
                 "SemanticSegmenter needs images that are stretched (metaheads.FixedResize, "
                 "INPUT.TEST_SIZE), not warped or bordered (TestView)"
