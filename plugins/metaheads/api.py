@@ -25,6 +25,8 @@ from metaheads.media import read_image
 from metaheads.profiling import Probe
 from metaheads.structures import Detections, PanopticSegmentation
 
+NO_DETECTIONS = "this model labels pixels and gives no detections; call it as its host does"
+
 
 @dataclass(frozen=True)
 class InputFormat:

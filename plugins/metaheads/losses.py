@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from metaheads.structures import Targets
 
+IGNORED = 255  # among semantic labels: nothing is known
 MAX_BOXES_SHOWN = 20
+
+
+def known_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over the pixels that are known; 0, with a gradient, if none is.
+
+    Args:
+        logits: (B, C, H, W).
+        labels: (B, H, W) int64, 255 where nothing is known.
+    """
+    summed = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+    return summed / (labels != IGNORED).sum().clamp(min=1)
 
 
 def check_finite(

@@ -73,8 +73,8 @@ def test_every_registered_name_builds():
         "DeconvResNet": dict(depth=18, convolution="plain"),
         "Hourglass": dict(channels=(8, 16), blocks=(1, 1), stem_channels=8),
     }
-    # These are built from whole models: by test_agree.py and test_panoptic.py.
-    wholes = {"TestTimeAugmentation", "UPSNet"}
+    # These are built from whole models: by test_agree.py, test_panoptic.py and test_semantic.py.
+    wholes = {"SemanticSegmenter", "TestTimeAugmentation", "UPSNet"}
     assert set(MODELS.module_dict) - {"Toy"} - wholes == set(options)
     built = {n: MODELS.build({"type": f"metaheads.{n}", **o}) for n, o in options.items()}
     features = [torch.rand(1, 64, 16, 16), torch.rand(1, 128, 8, 8)]

@@ -12,7 +12,9 @@ from tests.hosts import pair  # noqa: E402
 from metaheads.configs import list_configs  # noqa: E402
 
 NAMES = list_configs(["mmdet"])
-OURS = [name for name in NAMES if not name.startswith("mask_rcnn/")]
+OURS = [name for name in NAMES if not name.startswith(("mask_rcnn/", "panoptic_fpn/"))]
+# Detectron2's own modules (MMDetection's are renamed), which each host draws in its own way.
+THEIRS = ("backbone.fpn_", "proposal_generator.", "roi_heads.")
 # torchvision's ImageNet weights as each host calls them.
 TORCHVISION = "https://download.pytorch.org/models/"
 PRETRAINED = {
@@ -197,6 +199,8 @@ def test_weights_from_scratch_are_drawn_alike(name):
     ours.init_weights()
     expected = theirs.state_dict()
     for key, drawn in to_host(ours.state_dict(), expected).items():
+        if key.startswith(THEIRS):
+            continue
         if drawn.is_floating_point() and drawn.numel() > 16:  # chance has little to say in few
             other, chance = expected[key], 6 * drawn.std(correction=0) / drawn.numel() ** 0.5
             assert_close(drawn.mean(), other.mean(), rtol=0, atol=1e-6 + chance.item(), msg=key)

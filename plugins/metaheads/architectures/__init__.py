@@ -2,7 +2,15 @@
 
 from metaheads.architectures.centernet_points import CenterNetPoints
 from metaheads.architectures.cornernet import CenterNetTriplets, CornerNet
+from metaheads.architectures.semantic import SemanticSegmenter
 from metaheads.architectures.upsnet import UPSNet
 from metaheads.architectures.yolact import Yolact
 
-__all__ = ["CenterNetPoints", "CenterNetTriplets", "CornerNet", "UPSNet", "Yolact"]
+__all__ = [
+    "CenterNetPoints",
+    "CenterNetTriplets",
+    "CornerNet",
+    "SemanticSegmenter",
+    "UPSNet",
+    "Yolact",
+]

@@ -265,10 +265,8 @@ def read_record(
             f"{image.shape[0]} x {image.shape[1]}; save it in the size of the image"
         )
     order = sorted(range(len(segments)), key=lambda place: segments[place].id)
-    index = _find_segments(ids, [segments[place].id for place in order], png)
     found = [segments[place] for place in order]
-    labels = [VOID if each.is_crowd else each.label for each in found]
-    semantic = np.array([VOID, *labels], np.uint8)[index]
+    index = _find_segments(ids, [each.id for each in found], png)
     boxes = _find_boxes(index, len(found))
     # Objects in the order of the JSON.
     things = [n for n in np.argsort(order) if found[n].is_thing and found[n].label != VOID]
@@ -278,8 +276,24 @@ def read_record(
         labels=np.array([found[n].label for n in things], np.int64),
         is_crowd=np.array([found[n].is_crowd for n in things], bool),
         masks=_cut_masks(index, things, boxes) if use_masks else None,
-        semantic=semantic,
+        semantic=_to_labels(index, found),
     )
+
+
+def read_semantic(png: str | Path, segments: Sequence[SegmentInfo]) -> ndarray:
+    """The semantic map of a PNG alone, (H, W) uint8, as `read_record` gives it.
+
+    Raises:
+        ValueError: a PNG that is missing, broken, or that does not fit the segments.
+    """
+    found = sorted(segments, key=lambda each: each.id)
+    return _to_labels(_find_segments(read_ids(png), [each.id for each in found], png), found)
+
+
+def _to_labels(index: ndarray, found: Sequence[SegmentInfo]) -> ndarray:
+    """What `_find_segments` gives -> labels, of crowds VOID."""
+    labels = [VOID if each.is_crowd else each.label for each in found]
+    return np.array([VOID, *labels], np.uint8)[index]
 
 
 def _find_segments(ids: ndarray, known: list[int], png: str | Path) -> ndarray:

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metaheads.architectures.upsnet.panoptic_head import panoptic_logits
+from metaheads.losses import IGNORED, known_cross_entropy
 from metaheads.structures import Targets
 
 if TYPE_CHECKING:
     from metaheads.architectures.upsnet.network import UPSNet, UPSNetOutputs
 
-IGNORED = 255  # among semantic labels
 NOTHING = -100  # among panoptic channels, of which there may be more than 255
 STRIDE = 4  # pixels per cell of the semantic scores
 
@@ -61,8 +61,7 @@ def semantic_loss(scores: Tensor, labels: Tensor) -> Tensor:
         labels: (B, 4h, 4w) channels, 255 ignored.
     """
     full = F.interpolate(scores, labels.shape[-2:], mode="bilinear", align_corners=False)
-    summed = F.cross_entropy(full, labels, ignore_index=IGNORED, reduction="sum")
-    return summed / (labels != IGNORED).sum().clamp(min=1)
+    return known_cross_entropy(full, labels)
 
 
 def semantic_roi_loss(

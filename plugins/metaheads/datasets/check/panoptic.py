@@ -72,6 +72,7 @@ def check_panoptic_data(
     stuff_classes: Sequence[str] | None = None,
     num_things: int | None = None,
     num_stuff: int | None = None,
+    num_classes: int | None = None,
     verify_images: int = 2000,
     is_strict: bool = False,
     progress: Callable[[], Any] = lambda: None,
@@ -81,7 +82,7 @@ def check_panoptic_data(
     Args:
         thing_classes, stuff_classes: of the config, in the order of the labels; None if it takes
             them from the file.
-        num_things, num_stuff: of the config's model.
+        num_things, num_stuff, num_classes: of the config's model; the last counts both.
         verify_images: so many images and PNGs, evenly spaced, are decoded.
         is_strict: as in `check_coco`; here whatever is odd is a fault already.
         progress: called for every decoded image and PNG.
@@ -106,6 +107,7 @@ def check_panoptic_data(
         file,
         _compare_counts(len(space.thing_classes), num_things, "things"),
         _compare_counts(len(space.stuff_classes), num_stuff, "stuff classes"),
+        _compare_counts(len(space.classes), num_classes, "classes of things and stuff"),
         missing,
         () if missing else find_broken_images(chosen, folder, progress),
     )

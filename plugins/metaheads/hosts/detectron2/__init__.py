@@ -16,13 +16,16 @@ from metaheads.hosts.detectron2.data import MetaheadsMapper
 from metaheads.hosts.detectron2.datasets import class_names, register_datasets
 from metaheads.hosts.detectron2.models import HostedInstances, Yolact
 from metaheads.hosts.detectron2.panoptic import HostedPanoptic, UPSNet
+from metaheads.hosts.detectron2.semantic import HostedSemantic, SemanticSegmenter
 
 __all__ = [
     "Darknet53",
     "DeformableResNet",
     "HostedInstances",
     "HostedPanoptic",
+    "HostedSemantic",
     "MetaheadsMapper",
+    "SemanticSegmenter",
     "UPSNet",
     "Yolact",
     "add_metaheads_config",

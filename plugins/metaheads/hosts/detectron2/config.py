@@ -15,6 +15,7 @@ from metaheads.architectures import (
     CenterNetPoints,
     CenterNetTriplets,
     CornerNet,
+    SemanticSegmenter,
     UPSNet,
     Yolact,
 )
@@ -31,6 +32,7 @@ OPTION_NODES: dict[str, Callable] = {
     "MODEL.CENTERNETTRIPLETS": CenterNetTriplets,
     "MODEL.CORNERNET": CornerNet,
     "MODEL.UPSNET": UPSNet,
+    "MODEL.SEMANTICSEGMENTER": SemanticSegmenter,
     "MODEL.DARKNET": Darknet53,
     "MODEL.DEFORMABLE_RESNET": DeformableResNet,
     "MODEL.DECONV_RESNET": DeconvResNet,

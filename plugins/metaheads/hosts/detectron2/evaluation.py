@@ -1,4 +1,4 @@
-"""COCO AP of models that score masks apart from boxes, and panoptic quality."""
+"""COCO AP of models that score masks apart from boxes, panoptic quality, and mean IoU."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from detectron2.utils.file_io import PathManager
 
 from metaheads.evaluation import (
     LabelledSegment,
+    MeanIoU,
     PanopticFiles,
     PanopticQuality,
     SegmentationError,
+    SemanticFiles,
 )
 
 
@@ -121,3 +123,42 @@ class PanopticQualityEvaluator(DatasetEvaluator):
             kind = "thing" if is_thing else "stuff"
             raise SegmentationError(f"{name}: {kind} category {label} is not in the metadata")
         return LabelledSegment(info["id"], categories[label])
+
+
+class SemanticEvaluator(DatasetEvaluator):
+    """Mean intersection over union of label maps, in percent: mIoU, pACC, mACC.
+
+    A prediction is `sem_seg`, (C, H, W) scores of the panoptic labels; a class counts in the mean
+    where truth or prediction have it.
+
+    Args:
+        dataset_name: its metadata have panoptic_json and panoptic_root.
+    """
+
+    def __init__(self, dataset_name: str) -> None:
+        metadata = MetadataCatalog.get(dataset_name)
+        self._truth = SemanticFiles(
+            PathManager.get_local_path(metadata.panoptic_json),
+            PathManager.get_local_path(metadata.panoptic_root),
+        )
+        self._total = MeanIoU(len(self._truth.classes))
+
+    def reset(self) -> None:
+        self._total.reset()
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        for given, output in zip(inputs, outputs, strict=True):
+            truth, name = self._truth.read(given["image_id"])
+            self._total.update(truth, output["sem_seg"].argmax(0).cpu().numpy(), name)
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        comm.synchronize()
+        gathered: Sequence[np.ndarray] = comm.gather(self._total.confusion)
+        if not comm.is_main_process():
+            return None
+        total = MeanIoU(self._total.num_classes)
+        total.confusion = np.sum(gathered, axis=0)
+        scores = total.compute()
+        table = scores.to_table(self._truth.classes)
+        logging.getLogger(__name__).info(f"semantic segmentation, percent\n{table}")
+        return {"sem_seg": scores.to_percent()}

@@ -14,10 +14,11 @@ from detectron2.modeling.meta_arch import dense_detector, panoptic_fpn, rcnn
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.structures import Instances
 
-from metaheads.api import InputFormat, core_probes, necks
+from metaheads.api import NO_DETECTIONS, InputFormat, core_probes, necks
 from metaheads.hosts.detectron2.config import test_size
 from metaheads.hosts.detectron2.datasets import class_names, panoptic_class_names
 from metaheads.hosts.detectron2.panoptic import HostedPanoptic
+from metaheads.hosts.detectron2.semantic import HostedSemantic
 from metaheads.hosts.detectron2.train import build_model, load_config
 from metaheads.profiling import Probe
 from metaheads.structures import Detections, PanopticSegmentation, Segment
@@ -98,14 +99,18 @@ def build(
     """The model of a config with a checkpoint of either host, in evaluation mode.
 
     Raises:
-        ValueError: a LazyConfig, which does not say how an image becomes the model's input.
+        ValueError: a LazyConfig, which does not say how an image becomes the model's input, or a
+            model that gives no detections.
     """
     if path.suffix == ".py":
         raise ValueError(f"{path} is a LazyConfig; prediction needs a .yaml config")
     cfg = load_config(path, [("MODEL.DEVICE", device)])
     if checkpoint is None:
         cfg.MODEL.WEIGHTS = ""
-    return HostedModel(cfg, build_model(cfg, checkpoint, trust_checkpoint=trust_checkpoint))
+    module = build_model(cfg, checkpoint, trust_checkpoint=trust_checkpoint)
+    if isinstance(module, HostedSemantic):
+        raise ValueError(f"{path}: {NO_DETECTIONS}")
+    return HostedModel(cfg, module)
 
 
 def to_detections(instances: Instances) -> Detections:

@@ -119,6 +119,7 @@ def _panoptic_source(cfg: CfgNode, metadata: Metadata) -> dict[str, Any]:
         "image_folder": Path(metadata.image_root),
         "num_things": counts[0],
         "num_stuff": counts[1],
+        "num_classes": None if is_theirs else ours.get("NUM_CLASSES"),
     }
 
 
@@ -152,7 +153,7 @@ def dry_run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
     loss.backward()
     with torch.no_grad():
         found = model.eval()(next(iter(evaluated)))
-    counts = sum(len(each["instances"]) for each in found)
+    counts = sum(len(each.get("instances", ())) for each in found)
     losses = {"loss": loss.item(), **{name: each.item() for name, each in terms.items()}}
     return {**losses, "detections": counts}
 

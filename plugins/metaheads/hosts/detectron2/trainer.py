@@ -35,7 +35,12 @@ from detectron2.utils.events import EventWriter
 from metaheads.hosts.detectron2.checkpoint import Checkpointer
 from metaheads.hosts.detectron2.config import TRANSFORMS
 from metaheads.hosts.detectron2.data import MetaheadsMapper
-from metaheads.hosts.detectron2.evaluation import InstanceEvaluator, PanopticQualityEvaluator
+from metaheads.hosts.detectron2.evaluation import (
+    InstanceEvaluator,
+    PanopticQualityEvaluator,
+    SemanticEvaluator,
+)
+from metaheads.hosts.detectron2.semantic import HostedSemantic
 
 if TYPE_CHECKING:
     from metaheads.commands.train import RunOptions
@@ -225,7 +230,8 @@ class Trainer(DefaultTrainer):
         if evaluator_type == "pascal_voc":
             return PascalVOCDetectionEvaluator(dataset_name)
         if evaluator_type == "metaheads_panoptic":
-            return PanopticQualityEvaluator(dataset_name)
+            kind = SemanticEvaluator if _is_semantic(cfg) else PanopticQualityEvaluator
+            return kind(dataset_name)
         tasks = ("bbox",)
         tasks += ("segm",) if cfg.MODEL.MASK_ON else ()
         tasks += ("keypoints",) if cfg.MODEL.KEYPOINT_ON else ()
@@ -241,10 +247,15 @@ def best_metric(cfg: Any) -> str:
     model = getattr(cfg, "MODEL", None)
     names = cfg.DATASETS.TEST if model is not None else ()
     if any(MetadataCatalog.get(n).get("evaluator_type") == "metaheads_panoptic" for n in names):
-        return "panoptic_seg/PQ"
+        return "sem_seg/mIoU" if _is_semantic(cfg) else "panoptic_seg/PQ"
     if model is None or model.MASK_ON:
         return BEST_METRIC
     return "keypoints/AP" if model.KEYPOINT_ON else "bbox/AP"
+
+
+def _is_semantic(cfg: CfgNode) -> bool:
+    """Whether the model gives label maps alone, which have no panoptic quality."""
+    return issubclass(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), HostedSemantic)
 
 
 def distribute(model: torch.nn.Module, **options: Any) -> torch.nn.Module:

@@ -25,7 +25,7 @@ from metaheads.hosts.mmdet.data import (
     TrainTransform,
     WarpTransform,
 )
-from metaheads.hosts.mmdet.evaluation import KeypointMetric, PanopticMetric
+from metaheads.hosts.mmdet.evaluation import KeypointMetric, PanopticMetric, SemanticMetric
 from metaheads.hosts.mmdet.models import (
     CenterNetPoints,
     CenterNetTriplets,
@@ -36,6 +36,7 @@ from metaheads.hosts.mmdet.models import (
 )
 from metaheads.hosts.mmdet.panoptic import GapFPN, HostedPanoptic, UPSNet
 from metaheads.hosts.mmdet.panoptic_data import CocoPanoptic, LoadPanoptic
+from metaheads.hosts.mmdet.semantic import HostedSemantic, SemanticSegmenter
 
 __all__ = [
     "DATASETS",
@@ -56,11 +57,14 @@ __all__ = [
     "GapFPN",
     "HostedInstances",
     "HostedPanoptic",
+    "HostedSemantic",
     "KeypointMetric",
     "LoadKeypoints",
     "PackInputs",
     "PanopticMetric",
     "PlainCheckpoints",
+    "SemanticMetric",
+    "SemanticSegmenter",
     "TestTimeAugmentation",
     "TestView",
     "TrainLoop",

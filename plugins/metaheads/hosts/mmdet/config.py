@@ -182,6 +182,7 @@ def _panoptic_source(cfg: Config, dataset: ConfigDict) -> dict[str, Any]:
         "stuff_classes": metainfo.get("stuff_classes"),
         "num_things": head.get("num_things_classes", core.get("num_things")),
         "num_stuff": head.get("num_stuff_classes", core.get("num_stuff")),
+        "num_classes": core.get("num_classes"),
     }
 
 

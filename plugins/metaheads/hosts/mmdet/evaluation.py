@@ -17,10 +17,12 @@ from pycocotools.cocoeval import COCOeval
 
 from metaheads.evaluation import (
     LabelledSegment,
+    MeanIoU,
     Overlaps,
     PanopticFiles,
     PanopticQuality,
     SegmentationError,
+    SemanticFiles,
 )
 from metaheads.hosts.mmdet.registry import METRICS
 
@@ -177,3 +179,54 @@ class PanopticMetric(BaseMetric):
             else:  # 0 is a segment of theirs
                 segments.append(LabelledSegment(value + 1, self._categories[label]))
         return np.where(np.isin(values, void), 0, values + 1), segments
+
+
+@METRICS.register_module()
+class SemanticMetric(BaseMetric):
+    """Mean intersection over union of label maps, in percent: mIoU, pACC, mACC.
+
+    A prediction is `pred_sem_seg.sem_seg`, (1, H, W) labels: places in the data set's
+    `thing_classes`, then its `stuff_classes`; without them, those of the file. A class counts in
+    the mean where truth or prediction have it.
+
+    Args:
+        ann_file: COCO panoptic JSON of the truth.
+        seg_prefix: folder of its PNGs; void and crowds are ignored.
+        others: as in any metric of MMEngine.
+    """
+
+    default_prefix = "sem_seg"
+
+    def __init__(
+        self,
+        ann_file: str,
+        seg_prefix: str,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.ann_file, self.seg_prefix = ann_file, seg_prefix
+
+    @functools.cached_property
+    def _truth(self) -> SemanticFiles:
+        meta = self.dataset_meta or {}
+        names = meta.get("thing_classes"), meta.get("stuff_classes")
+        return SemanticFiles(self.ann_file, self.seg_prefix, *names)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        total = MeanIoU(len(self._truth.classes))
+        for sample in data_samples:
+            truth, name = self._truth.read(sample["img_id"])
+            found = sample["pred_sem_seg"]["sem_seg"][0].cpu().numpy()
+            pixels = total.measure(truth, found, name).ravel()
+            used = np.flatnonzero(pixels)
+            self.results.append((used, pixels[used]))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        total = MeanIoU(len(self._truth.classes))
+        for used, pixels in results:
+            total.confusion.flat[used] += pixels
+        scores = total.compute()
+        table = scores.to_table(self._truth.classes)
+        MMLogger.get_current_instance().info(f"semantic segmentation, percent\n{table}")
+        return scores.to_percent()

@@ -18,12 +18,13 @@ from mmengine.dataset import pseudo_collate
 from torch import Tensor
 
 from metaheads import weights
-from metaheads.api import InputFormat, core_probes, necks
+from metaheads.api import NO_DETECTIONS, InputFormat, core_probes, necks
 from metaheads.hosts.mmdet.config import at_scales, class_names, load_config
 from metaheads.hosts.mmdet.data import FixedResize, TestView
 from metaheads.hosts.mmdet.models import TestTimeAugmentation
 from metaheads.hosts.mmdet.panoptic import HostedPanoptic
 from metaheads.hosts.mmdet.registry import MODELS
+from metaheads.hosts.mmdet.semantic import HostedSemantic
 from metaheads.profiling import Probe
 from metaheads.structures import Detections, PanopticSegmentation, Segment
 from metaheads.weights.files import of_file
@@ -117,10 +118,16 @@ def _input_format(preprocessor: Any, size: tuple[int, int] | None) -> InputForma
 def build(
     path: Path, checkpoint: str | Path | None, device: str, trust_checkpoint: bool
 ) -> HostedModel:
-    """The model of a config with a checkpoint of either host, in evaluation mode."""
+    """The model of a config with a checkpoint of either host, in evaluation mode.
+
+    Raises:
+        ValueError: a model that gives no detections.
+    """
     register_all_modules()
     cfg = load_config(path, [], work_dir=None)
     module = MODELS.build(cfg.model)
+    if isinstance(module, HostedSemantic):
+        raise ValueError(f"{path}: {NO_DETECTIONS}")
     if checkpoint is not None:
         state = weights.read_checkpoint(checkpoint, trust=trust_checkpoint)
         with of_file(checkpoint):
