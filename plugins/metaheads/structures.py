@@ -238,6 +238,21 @@ class PanopticSegmentation:
         )
 
 
+class RegionOutputs(NamedTuple):
+    """Raw outputs of an architecture on a host's RPN and RoI heads: the core's, and theirs.
+
+    rpn_logits, rpn_deltas: per level; of R given boxes and T classes: class_logits (R, T + 1),
+    background last; box_deltas (R, 4 T); mask_logits (R, T, m, m).
+    """
+
+    core: Any
+    rpn_logits: list[Tensor]
+    rpn_deltas: list[Tensor]
+    class_logits: Tensor | None = None
+    box_deltas: Tensor | None = None
+    mask_logits: Tensor | None = None
+
+
 class FixedDetections(NamedTuple):
     """Detections of a batch in tensors of fixed size, for exported graphs; D slots of an image.
 

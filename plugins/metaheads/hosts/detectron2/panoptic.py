@@ -7,7 +7,7 @@ H, W pixels of the batched input.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -24,22 +24,7 @@ from metaheads.hosts.detectron2.models import (
     to_targets,
 )
 from metaheads.losses import check_finite
-from metaheads.structures import Detections, Geometry, PanopticSegmentation, Targets
-
-
-class RegionOutputs(NamedTuple):
-    """Raw outputs of a region architecture: the core's, and those of Detectron2's heads.
-
-    rpn_logits, rpn_deltas: per level; class_logits (R, T + 1), background last; box_deltas
-    (R, 4 T); mask_logits (R, T, m, m), of the given boxes.
-    """
-
-    core: Any
-    rpn_logits: list[Tensor]
-    rpn_deltas: list[Tensor]
-    class_logits: Tensor | None = None
-    box_deltas: Tensor | None = None
-    mask_logits: Tensor | None = None
+from metaheads.structures import Detections, Geometry, PanopticSegmentation, RegionOutputs, Targets
 
 
 class HostedPanoptic(HostedInstances):

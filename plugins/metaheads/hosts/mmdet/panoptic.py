@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from mmdet.evaluation.functional import INSTANCE_OFFSET
@@ -31,22 +31,7 @@ from metaheads.hosts.mmdet.models import (
 )
 from metaheads.hosts.mmdet.registry import MODELS
 from metaheads.losses import check_finite
-from metaheads.structures import Detections, Geometry, PanopticSegmentation, Targets
-
-
-class RegionOutputs(NamedTuple):
-    """Raw outputs of a region architecture: the core's, and those of MMDetection's heads.
-
-    rpn_logits, rpn_deltas: per level; class_logits (R, T + 1), background last; box_deltas
-    (R, 4 T); mask_logits (R, T, m, m), of the given boxes.
-    """
-
-    core: Any
-    rpn_logits: list[Tensor]
-    rpn_deltas: list[Tensor]
-    class_logits: Tensor | None = None
-    box_deltas: Tensor | None = None
-    mask_logits: Tensor | None = None
+from metaheads.structures import Detections, Geometry, PanopticSegmentation, RegionOutputs, Targets
 
 
 class HostedPanoptic(HostedInstances):
