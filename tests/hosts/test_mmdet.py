@@ -64,6 +64,7 @@ def test_every_registered_name_builds():
     options = {
         "Yolact": dict(backbone=backbone, core=core),
         "YolactFPN": dict(in_channels=[64, 128], out_channels=32, num_extra_levels=1),
+        "GapFPN": dict(in_channels=[64, 128], out_channels=32, num_outs=3),
         "DeformableResNet": dict(depth=18, dcn_blocks=(0, 1, 1, 1)),
         "Darknet53": {},
         "CenterNetPoints": dict(backbone=backbone, core=dict(in_channels=[128], strides=[8])),
