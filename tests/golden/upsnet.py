@@ -283,7 +283,8 @@ def deformable_stages(options: dict[str, Any]) -> list[bool]:
 def core_options(options: dict[str, Any]) -> dict[str, Any]:
     widths = {2: (128, 128), 3: (256, 128, 128)}[options["deform_layers"]]
     names = ("num_things", "num_stuff")
-    return {**{name: options[name] for name in names}, "head_widths": widths}
+    counts = {name: options[name] for name in names}
+    return {**counts, "head_widths": widths, "inclusive_boxes": True}
 
 
 def features_in_mmdet(model: torch.nn.Module, images: Tensor) -> tuple[list, list]:

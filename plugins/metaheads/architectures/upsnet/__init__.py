@@ -1,4 +1,18 @@
-"""UPSNet: unified panoptic segmentation."""
+"""UPSNet: unified panoptic segmentation.
+
+Paper: arXiv 1901.03784. Written from it: the authors' code and weights are non-commercial.
+
+What differs from the authors' code, and why:
+- Any number of images per process trains (theirs takes one), images without objects, too.
+- Without detections no instance of logits zero takes part (`dummy_instance` brings it back).
+- RPN and RoI heads are the host's: its anchors lie at the cells' corners and are not rounded, boxes
+  end behind their last pixel, and smooth L1 losses and the sampling of regions are as the host has
+  them. `inclusive_boxes` treats boxes as the authors do where RoIs choose their level and where the
+  panoptic head places them; imported weights keep their raw outputs on given boxes exactly, but
+  their RPN was trained on anchors that are shifted by half a stride.
+What is kept although it looks wrong: the panoptic and the RoI loss are divided by all pixels,
+ignored ones, too; an instance has logits of zero outside of its box, which can win.
+"""
 
 from metaheads.architectures.upsnet.network import UPSNet, UPSNetOutputs
 from metaheads.architectures.upsnet.semantic_head import SemanticHead

@@ -157,14 +157,18 @@ class HostedPanoptic(HostedInstances):
     def _classify(self, features: dict[str, Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         heads = self.roi_heads
         levels = [features[name] for name in heads.box_in_features]
-        pooled = heads.box_pooler(levels, [Boxes(each) for each in boxes])
+        pooled = heads.box_pooler(levels, self._to_pool(boxes))
         return heads.box_predictor(heads.box_head(pooled))
 
     def _mask_logits(self, features: dict[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:
         heads = self.roi_heads
         levels = [features[name] for name in heads.mask_in_features]
-        pooled = heads.mask_pooler(levels, [Boxes(each) for each in boxes])
+        pooled = heads.mask_pooler(levels, self._to_pool(boxes))
         return heads.mask_head.layers(pooled)
+
+    def _to_pool(self, boxes: Sequence[Tensor]) -> list[Boxes]:
+        kind = InclusiveBoxes if self.core.inclusive_boxes else Boxes
+        return [kind(each) for each in boxes]
 
     def masks_of(
         self, features: dict[str, Tensor], objects: Sequence[Targets | Detections]
@@ -174,6 +178,14 @@ class HostedPanoptic(HostedInstances):
         labels = torch.cat([each.labels for each in objects])
         own = logits[torch.arange(len(logits), device=logits.device), labels]
         return list(own.split([len(each) for each in objects]))
+
+
+class InclusiveBoxes(Boxes):
+    """Boxes that hold both of their corners' pixels; the area tells from which level to pool."""
+
+    def area(self) -> Tensor:
+        x1, y1, x2, y2 = self.tensor.unbind(1)
+        return (x2 - x1 + 1) * (y2 - y1 + 1)
 
 
 @META_ARCH_REGISTRY.register()

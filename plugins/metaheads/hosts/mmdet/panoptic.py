@@ -11,6 +11,7 @@ H, W pixels of the batched input.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,6 +61,9 @@ class HostedPanoptic(HostedInstances):
         roi = {**roi_head, "train_cfg": self.train_cfg.get("rcnn")}
         self.roi_head = MODELS.build({**roi, "test_cfg": self.test_cfg.get("rcnn")})
         self.num_levels = len(hosted["core"]["in_channels"])
+        if self.core.inclusive_boxes:
+            for part in (self.roi_head.bbox_roi_extractor, self.roi_head.mask_roi_extractor):
+                part.map_roi_levels = functools.partial(_inclusive_levels, part.map_roi_levels)
 
     def raw_outputs(self, images: Tensor, boxes: list[Tensor] | None = None) -> RegionOutputs:
         """(B, 3, H, W) normalised images, and of each boxes (R, 4) -> all raw outputs."""
@@ -164,6 +168,11 @@ class GapFPN(FPN):
 @MODELS.register_module()
 class UPSNet(HostedPanoptic):
     core_class = architectures.UPSNet
+
+
+def _inclusive_levels(map_roi_levels: Any, rois: Tensor, num_levels: int) -> Tensor:
+    """Levels of boxes (R, 5) that hold both of their corners' pixels."""
+    return map_roi_levels(rois + rois.new_tensor([0.0, 0, 0, 1, 1]), num_levels)
 
 
 def to_label_map(segmentation: PanopticSegmentation, void: int) -> Tensor:
