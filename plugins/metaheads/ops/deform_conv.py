@@ -4,6 +4,7 @@ torchvision has it for CPU and GPU, but its loops on CPUs are slow: sampling by 
 and one matrix product are 1.3 to 2.4 times as fast forward, 2.5 to 7.3 times with the backward
 pass (benchmarks/deform_conv.md), and equal but for rounding. Exported graphs and GPUs take
 torchvision's.
+All samples of a batch are held at once, T times the input.
 Letters: B images, D channels in, E out, H, W pixels, T taps of the kernel, h, w of the result.
 """
 

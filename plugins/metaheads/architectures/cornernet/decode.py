@@ -138,7 +138,7 @@ def decode_fixed(
     scale = boxes.new_tensor([image_size[1] / width, image_size[0] / height])
     size = boxes.new_tensor([image_size[1], image_size[0]])
     boxes = boxes * scale.repeat(2)
-    margin = size * 0 + core.max_outside
+    margin = torch.full_like(size, core.max_outside)
     is_kept = (scores >= 0) & _is_near(boxes, size, margin)
     boxes = _clip(boxes, size.repeat(2))
     centres = _centres(core, maps)

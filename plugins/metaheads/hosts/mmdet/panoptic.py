@@ -10,7 +10,6 @@ H, W pixels of the batched input.
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -18,9 +17,9 @@ from typing import Any
 import torch
 from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmdet.models.necks import FPN
-from mmdet.structures import SampleList
+from mmdet.structures import DetDataSample, SampleList
 from mmdet.structures.bbox import bbox2roi
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 from metaheads import architectures
@@ -86,9 +85,7 @@ class HostedPanoptic(HostedInstances):
         size = (batch_inputs.shape[-2], batch_inputs.shape[-1])
         targets = [to_targets(sample, size, batch_inputs.device) for sample in batch_data_samples]
         features = self.extract_feat(batch_inputs)
-        of_rpn = copy.deepcopy(batch_data_samples)
-        for sample in of_rpn:
-            sample.gt_instances.labels = torch.zeros_like(sample.gt_instances.labels)
+        of_rpn = [_without_classes(sample) for sample in batch_data_samples]
         proposal_cfg = self.train_cfg.get("rpn_proposal", self.test_cfg.get("rpn"))
         losses, proposals = self.rpn_head.loss_and_predict(
             features, of_rpn, proposal_cfg=proposal_cfg
@@ -168,6 +165,15 @@ class GapFPN(FPN):
 @MODELS.register_module()
 class UPSNet(HostedPanoptic):
     core_class = architectures.UPSNet
+
+
+def _without_classes(sample: DetDataSample) -> DetDataSample:
+    """What the RPN learns of an image: boxes of one class; masks and maps are not copied."""
+    truth = sample.gt_instances
+    boxes = InstanceData(bboxes=truth.bboxes, labels=torch.zeros_like(truth.labels))
+    found = DetDataSample(metainfo=sample.metainfo, gt_instances=boxes)
+    found.ignored_instances = sample.ignored_instances
+    return found
 
 
 def _inclusive_levels(map_roi_levels: Any, rois: Tensor, num_levels: int) -> Tensor:
