@@ -163,3 +163,13 @@ def test_images_of_any_size(host, data):
         image = torch.randint(0, 255, (height, width, 3), dtype=torch.uint8).numpy()
         found = loaded.predict(image)
         assert found.masks.shape[1:] == (height, width) and found.scores.isfinite().all()
+
+
+@each_host
+def test_mirrors_and_sizes_are_refused(host, data, tmp_path):
+    """Before any image: nothing merges them."""
+    (tmp_path / "any.pth").write_bytes(b"")
+    for views in ({"flip": True}, {"scales": (1.0, 0.5)}):
+        options = RunOptions(eval_only=True, checkpoint=str(tmp_path / "any.pth"), **views)
+        with pytest.raises(ValueError, match="UPSNet cannot merge"):
+            train(NAME, host, [], options, work_dir=str(tmp_path), check_data=False)

@@ -23,6 +23,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 from metaheads import architectures
+from metaheads.augment import check_views
 from metaheads.hosts.mmdet.models import (
     HostedInstances,
     to_geometry,
@@ -55,6 +56,7 @@ class HostedPanoptic(HostedInstances):
     ) -> None:
         super().__init__(**hosted)
         self.train_cfg, self.test_cfg = train_cfg or {}, test_cfg or {}
+        check_views(self.core, flip=self.test_cfg.get("flip", False), scales=(1.0,))
         rpn = {"num_classes": 1, **rpn_head, "train_cfg": self.train_cfg.get("rpn")}
         self.rpn_head = MODELS.build({**rpn, "test_cfg": self.test_cfg.get("rpn")})
         roi = {**roi_head, "train_cfg": self.train_cfg.get("rcnn")}
