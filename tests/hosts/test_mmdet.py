@@ -19,6 +19,7 @@ from mmengine.dataset import InfiniteSampler  # noqa: E402
 from mmengine.logging import HistoryBuffer  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
+from pycocotools import mask as mask_utils  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from metaheads import load  # noqa: E402
@@ -196,7 +197,8 @@ def test_evaluation_goes_past_an_average_of_weights(trained, tmp_path):
         prefix = f"test_evaluator.outfile_prefix={tmp_path / name}"
         assert main(["train", *flags, "--cfg-options", *QUICK, prefix]) == 0
         found.append(json.loads((tmp_path / f"{name}.segm.json").read_text()))
-    assert found[0] == found[1] != []
+    assert len(found[0]) == len(found[1]) > 0
+    assert max(pixels_apart(*found)) <= 3
 
 
 def test_weights_of_the_config_are_evaluated_strictly(trained, tmp_path, capsys):
@@ -225,8 +227,27 @@ def test_two_processes_evaluate_as_one(trained, tmp_path):
     run("two", "2", *checkpoint)
     assert len(found[0]) > 100
     for other in found[1:]:
-        assert [r["segmentation"] for r in found[0]] == [r["segmentation"] for r in other]
-        assert [r["score"] for r in found[0]] == pytest.approx([r["score"] for r in other])
+        assert len(other) == len(found[0])
+        assert max(pixels_apart(found[0], other)) <= 3
+
+
+def pixels_apart(results: list[dict], others: list[dict]) -> list[int]:
+    """In how many pixels each result differs from the most alike that scores the same elsewhere.
+
+    Rounding may move a pixel over the threshold, or swap results of one score.
+    """
+    found = []
+    for result in results:
+        mask = mask_utils.decode(result["segmentation"])
+        alike = [
+            mask_utils.decode(other["segmentation"])
+            for other in others
+            if (other["image_id"], other["category_id"])
+            == (result["image_id"], result["category_id"])
+            and abs(other["score"] - result["score"]) < 1e-5
+        ]
+        found.append(min([int((mask != other).sum()) for other in alike], default=mask.size))
+    return found
 
 
 def test_hosts_own_entry_points(trained, shapes_data):
