@@ -29,6 +29,7 @@ from metaheads.architectures.upsnet.losses import (
     semantic_loss,
 )
 from metaheads.architectures.upsnet.panoptic_head import UNKNOWN, panoptic_logits
+from metaheads.architectures.upsnet.regions import to_inclusive
 from metaheads.structures import Geometry
 from metaheads.weights import load_into
 from metaheads.weights.upsnet import convert
@@ -159,11 +160,12 @@ def run_inference(case: Case) -> None:
         dummy_instance=True,
     )
     height, width, scale = case.array("im_info")[0].tolist()
-    decoded = decode_boxes(case, (int(height), int(width)))
-    found = core.select(decoded, case.array("cls_score").softmax(1)[:, 1:])
+    decoded = decode_boxes(case)
+    size = int(height), int(width)
+    found = core.select(decoded, case.array("cls_score").softmax(1)[:, 1:], size)
     full = SemanticScores(case.array("fcn_output")[0], 1)
     masks = case.array("mask_logits")[:, 0]
-    boxes, labels, scores = found.boxes, found.labels, found.scores
+    boxes, labels, scores = to_inclusive(found.boxes), found.labels, found.scores
     if not len(found):
         boxes, labels, masks = dummy(boxes, masks)
         scores = torch.ones(1)
@@ -194,11 +196,10 @@ def run_inference(case: Case) -> None:
     case.compare_exactly("pan_instance", cleaned.numbers)
 
 
-def decode_boxes(case: Case, size: tuple[int, int]) -> Tensor:
-    """(R, T, 4) boxes of proposals and thing classes, both corners inside: the host's box coder
-    does it in a model."""
-    x1, y1, x2, y2 = case.array("rois")[:, 1:].unbind(1)
-    width, height = x2 - x1 + 1, y2 - y1 + 1
+def decode_boxes(case: Case) -> Tensor:
+    """(R, T, 4) boxes of proposals and thing classes: the host's box coder does it in a model."""
+    x1, y1, x2, y2 = from_inclusive(case.array("rois")[:, 1:]).unbind(1)
+    width, height = x2 - x1, y2 - y1
     deltas = case.array("bbox_pred").unflatten(1, (-1, 4))[:, 1:]
     deltas = deltas / torch.tensor(case.options["bbox_weights"])
     dx, dy, dw, dh = deltas.unbind(2)
@@ -206,9 +207,12 @@ def decode_boxes(case: Case, size: tuple[int, int]) -> Tensor:
     width, height = width[:, None], height[:, None]
     x, y = dx * width + x1[:, None] + width / 2, dy * height + y1[:, None] + height / 2
     width, height = dw.clamp(max=limit).exp() * width, dh.clamp(max=limit).exp() * height
-    edges = x - width / 2, y - height / 2, x + width / 2 - 1, y + height / 2 - 1
-    limits = (size[1] - 1, size[0] - 1) * 2
-    return torch.stack([e.clamp(0, limit) for e, limit in zip(edges, limits, strict=True)], 2)
+    return torch.stack((x - width / 2, y - height / 2, x + width / 2, y + height / 2), 2)
+
+
+def from_inclusive(boxes: Tensor) -> Tensor:
+    """The authors' boxes (N, 4) as ours, which end behind their last pixel."""
+    return boxes + torch.tensor([0.0, 0.0, 1.0, 1.0])
 
 
 @torch.no_grad()
@@ -226,7 +230,7 @@ def run_forward(case: Case) -> None:
             case.compare(f"res{number + 2}", stage)
         for number, level in enumerate(levels):
             case.compare(f"p{number + 2}", level)
-        found = model.raw_outputs(images, [rois[:, 1:]])
+        found = model.raw_outputs(images, [from_inclusive(rois[:, 1:])])
         pairs = zip(found.rpn_logits, found.rpn_deltas, strict=True)
         for number, (logits, deltas) in enumerate(pairs):
             case.compare(f"rpn_cls_p{number + 2}", logits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from tests.hosts import pair
 from tests.hosts.installed import each_host, needs_both
 from torch.testing import assert_close
 
+from metaheads.architectures.upsnet.regions import to_inclusive
 from metaheads.commands.train import RunOptions, train
 from metaheads.export import flatten_outputs
 from metaheads.structures import Geometry, Targets
@@ -51,6 +53,114 @@ def test_raw_outputs_are_equal(models):
     for name, ours in outputs[0].items():
         assert_close(ours, outputs[1][name], rtol=1e-5, atol=1e-5)
         assert ours.abs().max() > 0
+
+
+INCLUSIVE = {
+    "mmdet": ("model.core.inclusive_boxes", "true"),
+    "detectron2": ("MODEL.UPSNET.INCLUSIVE_BOXES", "True"),
+}
+
+
+def decode_as_the_authors(anchors: torch.Tensor, deltas: torch.Tensor, size) -> torch.Tensor:
+    """(N, 4) boxes that hold both corners' pixels; UPSNet's bbox_transform and clip_boxes, from
+    their formulas."""
+    sides = anchors[:, 2:] - anchors[:, :2] + 1
+    centres = deltas[:, :2] * sides + anchors[:, :2] + 0.5 * sides
+    sides = deltas[:, 2:].exp() * sides
+    boxes = torch.cat((centres - 0.5 * sides, centres + 0.5 * sides - 1), 1)
+    limit = torch.tensor([size[1] - 1, size[0] - 1] * 2)
+    return boxes.clamp(min=0).minimum(limit)
+
+
+def authors_proposals(model, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes (N, 4) and scores (N,) of all anchors of an image; the config's scale is 4."""
+    raw = model.raw_outputs(images)
+    boxes, scores = [], []
+    for level, (logits, deltas) in enumerate(zip(raw.rpn_logits, raw.rpn_deltas, strict=True)):
+        stride = 4 * 2**level
+        cells = []
+        for ratio in (0.5, 1.0, 2.0):
+            width = round(math.sqrt(stride**2 / ratio))
+            side = 4 * torch.tensor([width, round(width * ratio)])
+            corner = (stride - 1) / 2 - (side - 1) / 2
+            cells.append(torch.cat((corner, corner + side - 1)))
+        y, x = torch.meshgrid(*(torch.arange(n) * stride for n in logits.shape[-2:]), indexing="ij")
+        shifts = torch.stack((x, y, x, y), -1).view(-1, 1, 4)
+        anchors = (shifts + torch.stack(cells)).view(-1, 4)
+        deltas = deltas[0].permute(1, 2, 0).reshape(-1, 4)
+        boxes.append(decode_as_the_authors(anchors, deltas, images.shape[-2:]))
+        scores.append(logits[0].permute(1, 2, 0).flatten().sigmoid())
+    return torch.cat(boxes), torch.cat(scores)
+
+
+def proposals_of(model, images: torch.Tensor) -> torch.Tensor:
+    """(R, 4), best first."""
+    size, features = tuple(images.shape[-2:]), features_of(model, images)
+    if hasattr(model, "rpn_head"):
+        from mmdet.structures import DetDataSample
+
+        sample = DetDataSample(metainfo={"img_shape": size})
+        (found,) = model.rpn_head.predict(features, [sample], rescale=False)
+        return found.bboxes
+    from detectron2.structures import ImageList
+
+    (found,), _ = model.proposal_generator(ImageList(images, [size]), features, None)
+    return found.proposal_boxes.tensor
+
+
+@pytest.fixture
+def inclusive_models(data):
+    """RPN and box head with large deltas, so that conventions of boxes show."""
+    torch.manual_seed(0)
+    models = [build(host, change) for host, change in INCLUSIVE.items()]
+    for name, parameter in models[0].named_parameters():
+        if any(layer in name for layer in ("rpn_cls", "rpn_reg", "fc_reg", "fc_cls")):
+            torch.nn.init.normal_(parameter, std=0.05)
+    pair.same_weights(*models)
+    return [model.eval() for model in models]
+
+
+@needs_both
+@torch.no_grad()
+def test_inclusive_proposals_are_the_authors(inclusive_models):
+    images = torch.randn(1, 3, 160, 192, generator=torch.Generator().manual_seed(1))
+    found = [proposals_of(model, images) for model in inclusive_models]
+    assert len(found[0]) > 100
+    assert_close(*found, rtol=1e-5, atol=1e-3)
+    expected, scores = authors_proposals(inclusive_models[0], images)
+    assert_close(to_inclusive(found[0][0]), expected[scores.argmax()], rtol=1e-5, atol=1e-3)
+    nearest = torch.cdist(to_inclusive(found[0]), expected, p=1).amin(1)
+    assert nearest.max() < 1e-2
+
+
+@needs_both
+@torch.no_grad()
+def test_inclusive_detections_are_the_authors(inclusive_models):
+    images = torch.randn(2, 3, 160, 192, generator=torch.Generator().manual_seed(1))
+    geometries, found = [Geometry.from_resize((150, 190), (75, 95))] * 2, []
+    for model in inclusive_models:
+        model.core.score_threshold, model.core.nms_threshold = 0.0, 1.0
+        found.append(model._detect(features_of(model, images), BOXES, geometries))
+        raw = model.raw_outputs(images, BOXES)
+        classes = raw.class_logits.shape[1] - 1
+        deltas = raw.box_deltas.view(-1, classes, 4) / torch.tensor([10.0, 10, 5, 5])
+        rois = to_inclusive(torch.cat(BOXES)).repeat_interleave(classes, 0)
+        expected = decode_as_the_authors(rois, deltas.view(-1, 4), (150, 190))
+        ours = to_inclusive(torch.cat([each.boxes for each in found[-1]]))
+        assert len(ours) == len(expected) == 3 * classes
+        assert torch.cdist(ours, expected, p=1).amin(1).max() < 1e-2
+        assert torch.cdist(expected, ours, p=1).amin(1).max() < 1e-2
+    for ours, theirs in zip(*found, strict=True):
+        assert_close(ours.boxes, theirs.boxes, rtol=1e-5, atol=1e-3)
+        assert_close(ours.scores, theirs.scores)
+
+
+@each_host
+def test_inclusive_models_train(host, data):
+    torch.manual_seed(0)
+    model = build(host, INCLUSIVE[host]).train()
+    losses = train_step(host, model)
+    assert sum(losses.values()).isfinite()
 
 
 @needs_both

@@ -233,10 +233,18 @@ def test_one_nms_for_all_classes():
     core = make_core(score_threshold=0.3)
     boxes = torch.tensor([[0.0, 0, 20, 20], [1, 0, 21, 20], [50, 50, 60, 60]])
     probabilities = torch.tensor([[0.9, 0.05, 0.0], [0.0, 0.8, 0.0], [0.0, 0.3, 0.5]])
-    found = core.select(boxes[:, None].expand(-1, THINGS, -1), probabilities)
+    found = core.select(boxes[:, None].expand(-1, THINGS, -1), probabilities, (64, 64))
     assert found.labels.tolist() == [0, 2] and found.scores.tolist() == pytest.approx([0.9, 0.5])
     core.max_detections = 1
-    assert len(core.select(boxes[:, None].expand(-1, THINGS, -1), probabilities)) == 1
+    assert len(core.select(boxes[:, None].expand(-1, THINGS, -1), probabilities, (64, 64))) == 1
+
+
+@pytest.mark.parametrize("inclusive, corner", [(False, 32.0), (True, 31.0)])
+def test_detections_are_clipped(inclusive, corner):
+    core = make_core(score_threshold=0.3, inclusive_boxes=inclusive)
+    boxes = torch.tensor([[40.0, -5, 50, 20]]).expand(1, THINGS, -1)
+    found = core.select(boxes, torch.tensor([[0.9, 0.05, 0.0]]), (16, 32))
+    assert found.boxes.tolist() == [[corner, 0, 32, 16]]
 
 
 def test_bad_options():

@@ -7,9 +7,10 @@ What differs from the authors' code, and why:
 - Without detections no instance of logits zero takes part (`dummy_instance` brings it back).
 - RPN and RoI heads are the host's: its anchors lie at the cells' corners and are not rounded, boxes
   end behind their last pixel, and smooth L1 losses and the sampling of regions are as the host has
-  them. `inclusive_boxes` treats boxes as the authors do where RoIs choose their level and where the
-  panoptic head places them; imported weights keep their raw outputs on given boxes exactly, but
-  their RPN was trained on anchors that are shifted by half a stride.
+  them. `inclusive_boxes` gives anchors, RoIAlign and clipping of detections as the authors have
+  them; coding of boxes and NMS follow from that (regions.py). Left are proposals outside of the
+  image, which the hosts drop and the authors clip to one pixel, and MMDetection's bound on how much
+  smaller than its anchor a box can be.
 What is kept although it looks wrong: the panoptic and the RoI loss are divided by all pixels,
 ignored ones, too; an instance has logits of zero outside of its box, which can win.
 """

@@ -17,6 +17,7 @@ from metaheads.architectures.upsnet.panoptic_head import (
     mask_on,
     prune,
 )
+from metaheads.architectures.upsnet.regions import clip, to_inclusive
 from metaheads.structures import Detections, Geometry, PanopticSegmentation, Segment
 
 if TYPE_CHECKING:
@@ -26,15 +27,14 @@ VOID = -1
 STRIDE = 4
 
 
-def select(core: UPSNet, boxes: Tensor, probabilities: Tensor) -> Detections:
+def select(core: UPSNet, boxes: Tensor, probabilities: Tensor, size: tuple[int, int]) -> Detections:
     """See `UPSNet.select`."""
     from torchvision.ops import nms
 
     rows, labels = (probabilities > core.score_threshold).nonzero(as_tuple=True)
-    found, scores = boxes[rows, labels], probabilities[rows, labels]
-    # With both corners inside, sides are a pixel longer.
-    extra = found.new_tensor([0.0, 0.0, 1.0, 1.0]) * core.inclusive_boxes
-    kept = nms(found + extra, scores, core.nms_threshold)[: core.max_detections]
+    found = clip(boxes[rows, labels], size, inclusive=core.inclusive_boxes)
+    scores = probabilities[rows, labels]
+    kept = nms(found, scores, core.nms_threshold)[: core.max_detections]
     return Detections(found[kept], scores[kept], labels[kept])
 
 
@@ -44,7 +44,7 @@ def decode(
 ) -> PanopticSegmentation:
     """Of one image; semantic (C, h, w)."""
     scores = SemanticScores(semantic, STRIDE)
-    boxes = core.inclusive(found.boxes)
+    boxes = to_inclusive(found.boxes)
     if core.fusion == "heuristic":
         winners, calls = paste(scores, boxes, masks, core.num_stuff)
         labels, confidences = found.labels, found.scores

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metaheads.architectures.upsnet.panoptic_head import panoptic_logits
+from metaheads.architectures.upsnet.regions import to_inclusive
 from metaheads.losses import IGNORED, known_cross_entropy
 from metaheads.structures import Targets
 
@@ -73,7 +74,8 @@ def semantic_roi_loss(
 
     boxes = [target.boxes[~target.is_crowd] for target in targets]
     size = core.semantic_roi_size
-    rois = roi_align(features, boxes, size, 1 / STRIDE, sampling_ratio=2, aligned=False)
+    pooled = [to_inclusive(each) for each in boxes] if core.inclusive_boxes else boxes
+    rois = roi_align(features, pooled, size, 1 / STRIDE, sampling_ratio=2, aligned=False)
     scores = core.semantic_head.score(rois)
     wanted = [
         crop_labels(label, box, size)
@@ -117,7 +119,7 @@ def _panoptic_loss(
     kept = keep_some(int(is_object.sum()), core.keep_fraction).to(scores.device)
     use_unknown = core.keep_fraction < 1
     rows = is_object.nonzero()[:, 0][kept]
-    boxes = core.inclusive(target.boxes[rows]) / STRIDE
+    boxes = to_inclusive(target.boxes[rows]) / STRIDE
     logits = panoptic_logits(
         scores,
         boxes,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from metaheads.architectures.upsnet import losses as upsnet_losses
@@ -51,7 +50,8 @@ class UPSNet(nn.Module):
         stuff_area_limit: stuff of fewer pixels of the original image becomes void.
         fusion: "panoptic" for the panoptic head; "heuristic" pastes instances in the order of their
             scores over the semantic scores' stuff (the usual way of Panoptic FPN).
-        inclusive_boxes: boxes hold both of their corners' pixels, as those of the authors' weights.
+        inclusive_boxes: anchors, RoIAlign and clipping as the authors' weights learned them, whose
+            boxes hold both corners' pixels (regions.py).
         dummy_instance: where nothing is detected, an instance with logits of zero takes part, as in
             the authors' code, and becomes the last stuff class where it wins.
 
@@ -117,14 +117,15 @@ class UPSNet(nn.Module):
         """
         return upsnet_losses.losses(self, outputs, targets, masks)
 
-    def select(self, boxes: Tensor, probabilities: Tensor) -> Detections:
-        """Pairs of proposal and class that count, after the NMS, best first.
+    def select(self, boxes: Tensor, probabilities: Tensor, size: tuple[int, int]) -> Detections:
+        """Pairs of proposal and class that count, clipped, after the NMS, best first.
 
         Args:
             boxes: (R, T, 4), of each proposal and class, in pixels of the network input.
             probabilities: (R, T), without the background's.
+            size: (height, width) of the network input without padding.
         """
-        return select(self, boxes, probabilities)
+        return select(self, boxes, probabilities, size)
 
     def decode(
         self,
@@ -144,9 +145,3 @@ class UPSNet(nn.Module):
             decode(self, outputs.semantic[index], found, masks[index], geometries[index])
             for index, found in enumerate(detections)
         ]
-
-    def inclusive(self, boxes: Tensor) -> Tensor:
-        """(N, 4) boxes of the network input, with both corners' pixels inside."""
-        if self.inclusive_boxes:
-            return boxes
-        return boxes - torch.tensor([0.0, 0.0, 1.0, 1.0], device=boxes.device)

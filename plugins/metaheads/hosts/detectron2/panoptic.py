@@ -16,6 +16,7 @@ from detectron2.structures import BitMasks, Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from metaheads import architectures
+from metaheads.architectures.upsnet.regions import pool_inclusive, round_anchors
 from metaheads.hosts.detectron2.models import (
     HostedInstances,
     original_size,
@@ -41,6 +42,16 @@ class HostedPanoptic(HostedInstances):
     ) -> None:
         super().__init__(**hosted)
         self.proposal_generator, self.roi_heads = proposal_generator, roi_heads
+        if self.core.inclusive_boxes:
+            self._use_inclusive_boxes()
+
+    def _use_inclusive_boxes(self) -> None:
+        anchors = self.proposal_generator.anchor_generator
+        for cells, stride in zip(anchors.cell_anchors, anchors.strides, strict=True):
+            cells.copy_(round_anchors(cells, stride) - anchors.offset * stride)
+        for pooler in (self.roi_heads.box_pooler, self.roi_heads.mask_pooler):
+            for layer in pooler.level_poolers:
+                pool_inclusive(layer)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -148,27 +159,21 @@ class HostedPanoptic(HostedInstances):
         for each, probability, geometry in zip(
             boxes.split(counts), probabilities, geometries, strict=True
         ):
-            height, width = geometry.input_size
-            limit = each.new_tensor([width, height, width, height])
-            each = each.unflatten(1, (-1, 4)).clamp(min=0).minimum(limit)
-            found.append(self.core.select(each, probability))
+            each = each.unflatten(1, (-1, 4))
+            found.append(self.core.select(each, probability, geometry.input_size))
         return found
 
     def _classify(self, features: dict[str, Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         heads = self.roi_heads
         levels = [features[name] for name in heads.box_in_features]
-        pooled = heads.box_pooler(levels, self._to_pool(boxes))
+        pooled = heads.box_pooler(levels, [Boxes(each) for each in boxes])
         return heads.box_predictor(heads.box_head(pooled))
 
     def _mask_logits(self, features: dict[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:
         heads = self.roi_heads
         levels = [features[name] for name in heads.mask_in_features]
-        pooled = heads.mask_pooler(levels, self._to_pool(boxes))
+        pooled = heads.mask_pooler(levels, [Boxes(each) for each in boxes])
         return heads.mask_head.layers(pooled)
-
-    def _to_pool(self, boxes: Sequence[Tensor]) -> list[Boxes]:
-        kind = InclusiveBoxes if self.core.inclusive_boxes else Boxes
-        return [kind(each) for each in boxes]
 
     def masks_of(
         self, features: dict[str, Tensor], objects: Sequence[Targets | Detections]
@@ -178,14 +183,6 @@ class HostedPanoptic(HostedInstances):
         labels = torch.cat([each.labels for each in objects])
         own = logits[torch.arange(len(logits), device=logits.device), labels]
         return list(own.split([len(each) for each in objects]))
-
-
-class InclusiveBoxes(Boxes):
-    """Boxes that hold both of their corners' pixels; the area tells from which level to pool."""
-
-    def area(self) -> Tensor:
-        x1, y1, x2, y2 = self.tensor.unbind(1)
-        return (x2 - x1 + 1) * (y2 - y1 + 1)
 
 
 @META_ARCH_REGISTRY.register()

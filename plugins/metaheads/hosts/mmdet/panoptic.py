@@ -10,7 +10,6 @@ H, W pixels of the batched input.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 from metaheads import architectures
+from metaheads.architectures.upsnet.regions import pool_inclusive, round_anchors
 from metaheads.augment import check_views
 from metaheads.hosts.mmdet.models import (
     HostedInstances,
@@ -63,8 +63,15 @@ class HostedPanoptic(HostedInstances):
         self.roi_head = MODELS.build({**roi, "test_cfg": self.test_cfg.get("rcnn")})
         self.num_levels = len(hosted["core"]["in_channels"])
         if self.core.inclusive_boxes:
-            for part in (self.roi_head.bbox_roi_extractor, self.roi_head.mask_roi_extractor):
-                part.map_roi_levels = functools.partial(_inclusive_levels, part.map_roi_levels)
+            self._use_inclusive_boxes()
+
+    def _use_inclusive_boxes(self) -> None:
+        anchors = self.rpn_head.prior_generator
+        cells = zip(anchors.base_anchors, anchors.strides, strict=True)
+        anchors.base_anchors = [round_anchors(each, stride) for each, (stride, _) in cells]
+        for part in (self.roi_head.bbox_roi_extractor, self.roi_head.mask_roi_extractor):
+            for layer in part.roi_layers:
+                pool_inclusive(layer)
 
     def raw_outputs(self, images: Tensor, boxes: list[Tensor] | None = None) -> RegionOutputs:
         """(B, 3, H, W) normalised images, and of each boxes (R, 4) -> all raw outputs."""
@@ -134,9 +141,7 @@ class HostedPanoptic(HostedInstances):
         for each, probability, geometry in zip(
             boxes.split(counts), probabilities, geometries, strict=True
         ):
-            height, width = geometry.input_size
-            limit = each.new_tensor([width, height, width, height])
-            found.append(self.core.select(each.clamp(min=0).minimum(limit), probability))
+            found.append(self.core.select(each, probability, geometry.input_size))
         return found
 
     def masks_of(
@@ -176,11 +181,6 @@ def _without_classes(sample: DetDataSample) -> DetDataSample:
     found = DetDataSample(metainfo=sample.metainfo, gt_instances=boxes)
     found.ignored_instances = sample.ignored_instances
     return found
-
-
-def _inclusive_levels(map_roi_levels: Any, rois: Tensor, num_levels: int) -> Tensor:
-    """Levels of boxes (R, 5) that hold both of their corners' pixels."""
-    return map_roi_levels(rois + rois.new_tensor([0.0, 0, 0, 1, 1]), num_levels)
 
 
 def to_label_map(segmentation: PanopticSegmentation, void: int) -> Tensor:
