@@ -367,6 +367,14 @@ def test_demo_and_benchmark(host, checkpoint, picture, tmp_path, capsys):
     assert report["stages_ms"]["decode"] > 0 and report["stages_ms"]["backbone"] > 0
 
 
+@each_host
+def test_export(host, checkpoint, picture, tmp_path, capsys):
+    arguments = ["--config-file", FCN, "--host", host, "--checkpoint", str(checkpoint)]
+    out = tmp_path / "fcn.pt2"
+    assert main(["export", *arguments, "--images", str(picture), "--out", str(out)]) == 0
+    assert "| semantic |" in capsys.readouterr().out and out.is_file()
+
+
 @needs_detectron2
 def test_classes_without_the_data_are_numbers(monkeypatch):
     monkeypatch.setenv("METAHEADS_DATA", "nowhere")
