@@ -109,3 +109,10 @@ def test_segments_that_are_not_kept_become_void():
     assert sorted(kept.ids.unique().tolist()) == [0, 1, 4]
     assert torch.equal(kept.ids == 0, (segmentation.ids == 0) | (segmentation.ids == 7))
     assert torch.equal(kept.is_unknown, segmentation.is_unknown)
+
+
+def test_a_semantic_map_is_a_segmentation_of_stuff():
+    found = PanopticSegmentation.from_labels(torch.tensor([[2, 2, 0], [5, 0, 0]]))
+    assert found.ids.tolist() == [[3, 3, 1], [6, 1, 1]] and found.ids.dtype == torch.int32
+    assert found.segments == [Segment(1, 0, False), Segment(3, 2, False), Segment(6, 5, False)]
+    assert found.is_unknown is None and len(found.things()) == 0

@@ -25,8 +25,6 @@ from metaheads.media import read_image
 from metaheads.profiling import Probe
 from metaheads.structures import Detections, PanopticSegmentation
 
-NO_DETECTIONS = "this model labels pixels and gives no detections; call it as its host does"
-
 
 @dataclass(frozen=True)
 class InputFormat:
@@ -85,7 +83,8 @@ class Model:
         module: the host's model in evaluation mode.
         class_names: name of every label; of panoptic models the things, then the stuff.
         input_format: size and normalisation of the network's input.
-        num_things: how many of them are things; None of models that are not panoptic.
+        num_things: how many of them come apart as things; 0 of semantic models, None of models of
+            detections alone.
         bfloat16: predicts with autocast to bfloat16.
         is_optimised: batch norms are folded.
     """
@@ -103,7 +102,7 @@ class Model:
 
     @property
     def is_panoptic(self) -> bool:
-        """Whether `predict_panoptic` works."""
+        """Whether `predict_panoptic` works; of semantic models every segment is a whole class."""
         return self.num_things is not None
 
     @torch.no_grad()
@@ -123,7 +122,7 @@ class Model:
 
         Raises:
             FileNotFoundError, ValueError: no such file; not an image, or an array of another form;
-                scales for a model that cannot merge them.
+                scales for a model that cannot merge them; a semantic model.
         """
         pixels = as_rgb(image)
         if scales and self.is_panoptic:
@@ -163,8 +162,8 @@ class Model:
         """As `predict_panoptic`, for several arrays in one pass of the network."""
         if not self.is_panoptic:
             raise ValueError(
-                f"{type(self.module).__name__} gives no panoptic segmentation: UPSNet and the "
-                "hosts' Panoptic FPN do; predict gives its detections"
+                f"{type(self.module).__name__} gives no panoptic segmentation: UPSNet, the hosts' "
+                "Panoptic FPN and SemanticSegmenter do; predict gives its detections"
             )
         images = [as_rgb(each) for each in images]
         with self._precision():
@@ -183,6 +182,11 @@ class Model:
         return self.predict_batch(images, threshold)
 
     def _detect(self, images: list[np.ndarray], scales: Sequence[float] = ()) -> list[Detections]:
+        if self.num_things == 0:
+            raise ValueError(
+                f"{type(self.module).__name__} labels pixels and gives no detections: call "
+                "predict_panoptic"
+            )
         with self._precision():
             return [each.to("cpu") for each in self._hosted.detect(images, scales)]
 
@@ -261,7 +265,8 @@ def load(
         hosted.module.flip_test = True
     if optimise:
         grey = np.full((64, 64, 3), 128, np.uint8)
-        optimisation.optimise(hosted.module, lambda: hosted.detect([grey]))
+        run = hosted.detect if hosted.num_things is None else hosted.segment
+        optimisation.optimise(hosted.module, lambda: run([grey]))
     if compile:
         optimisation.compile_parts(hosted.module)
     return Model(hosted, bfloat16=bfloat16, is_optimised=optimise)
@@ -300,7 +305,7 @@ def core_probes(module: torch.nn.Module) -> list[Probe]:
     if not hasattr(module, "core"):
         return []
     steps = ("candidates", "merge_views") if hasattr(module.core, "merge_views") else ("decode",)
-    if hasattr(module.core, "select"):  # the NMS of region architectures
-        steps = ("select", *steps)
+    # The NMS of region architectures; semantic scores that an evaluator labels.
+    steps += tuple(name for name in ("select", "decode_scores") if hasattr(module.core, name))
     found: list[Probe] = [(module.core, name, "decode") for name in steps]
     return [*found, (Detections, "finish", "masks")]

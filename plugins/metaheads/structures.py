@@ -203,6 +203,17 @@ class PanopticSegmentation:
     segments: list[Segment]
     is_unknown: Tensor | None = None
 
+    @classmethod
+    def from_labels(cls, labels: Tensor) -> PanopticSegmentation:
+        """What a semantic model says: a segment for each class, none of them a thing, as nobody
+        tells its objects apart.
+
+        Args:
+            labels: (H, W) panoptic labels.
+        """
+        segments = [Segment(each + 1, each, False) for each in labels.unique().tolist()]
+        return cls((labels + 1).int(), segments)
+
     def __len__(self) -> int:
         return len(self.segments)
 

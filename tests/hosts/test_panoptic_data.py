@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from tests.hosts.installed import each_host, needs_both, needs_detectron2, needs_mmdet
 
+from metaheads.architectures.upsnet import SemanticHead
 from metaheads.configs import config_root
 from metaheads.datasets.check import DatasetError, check_all
 from metaheads.structures import Targets
@@ -331,7 +332,7 @@ def test_names_of_others_are_not_taken(shapes_data):
         register_datasets(cfg)
 
 
-def mmdet_panoptic_fpn() -> torch.nn.Module:
+def mmdet_panoptic_fpn(**head) -> torch.nn.Module:
     from mmengine.config import Config
 
     from metaheads.hosts.mmdet import MODELS
@@ -339,13 +340,12 @@ def mmdet_panoptic_fpn() -> torch.nn.Module:
     cfg = Config.fromfile(config_root() / "mmdet/_base_/mask_rcnn_r18.py")
     things = dict(num_classes=NUM_THINGS)
     counts = dict(num_things_classes=NUM_THINGS, num_stuff_classes=NUM_STUFF)
+    theirs = dict(type="PanopticFPNHead", inner_channels=32, norm_cfg=dict(type="GN", num_groups=8))
     semantic_head = dict(
-        type="PanopticFPNHead",
         in_channels=128,
-        inner_channels=32,
-        norm_cfg=dict(type="GN", num_groups=8),
         loss_seg=dict(type="CrossEntropyLoss", ignore_index=255, loss_weight=0.5),
         **counts,
+        **(head or theirs),
     )
     cfg.merge_from_dict(
         dict(
@@ -371,19 +371,36 @@ def assert_trains(model: torch.nn.Module, losses: dict[str, torch.Tensor], seman
     assert sum(bool(grad.any()) for grad in grads) > 0.9 * len(grads)
 
 
+OURS = dict(type="metaheads.UPSNetSemanticHead", widths=(16, 16))
+
+
 @needs_mmdet
-def test_mmdets_own_panoptic_fpn_trains(shapes_data):
+@pytest.mark.parametrize("head", [{}, OURS], ids=["own", "upsnet"])
+def test_mmdets_own_panoptic_fpn_trains(head, shapes_data):
     from mmdet.utils import register_all_modules
     from mmengine.dataset import pseudo_collate
 
     register_all_modules()
     dataset = mmdet_dataset(shapes_paths(shapes_data), {"size": (96, 128)})
-    model = mmdet_panoptic_fpn()
+    model = mmdet_panoptic_fpn(**head)
+    model.init_weights()
     data = model.data_preprocessor(pseudo_collate([dataset[0], dataset[1]]), True)
     samples = [each.gt_sem_seg.sem_seg for each in data["data_samples"]]
     table = model.semantic_head._set_things_to_void(samples[0])
     assert set(table.unique().tolist()) <= {*range(NUM_STUFF + 1), 255}
     assert_trains(model, _flat(model(**data, mode="loss")), "loss_seg")
+    if head:
+        assert isinstance(model.semantic_head.head, SemanticHead)
+        features = model.extract_feat(data["inputs"])
+        scores = model.semantic_head(features)["seg_preds"]
+        assert scores.shape == (2, NUM_STUFF + 1, 24, 32), "stride 4"
+        for sample in data["data_samples"]:
+            height, width = sample.ori_shape
+            sample.set_metainfo({"scale_factor": (128 / width, 96 / height)})
+        samples = model.eval().predict(data["inputs"], data["data_samples"])
+        labels = samples[0].pred_panoptic_seg.sem_seg[0]
+        assert labels.shape == samples[0].ori_shape
+        assert set((labels % 1000).unique().tolist()) <= {*range(NUM_THINGS + NUM_STUFF + 1)}
 
 
 def _flat(losses: dict) -> dict[str, torch.Tensor]:
@@ -396,7 +413,8 @@ def _flat(losses: dict) -> dict[str, torch.Tensor]:
 
 
 @needs_detectron2
-def test_detectron2s_own_panoptic_fpn_trains(shapes_data):
+@pytest.mark.parametrize("head", ["SemSegFPNHead", "UPSNetSemanticHead"])
+def test_detectron2s_own_panoptic_fpn_trains(head, shapes_data):
     from detectron2.data import build_detection_train_loader
     from detectron2.modeling import build_model
     from detectron2.utils.events import EventStorage
@@ -409,11 +427,17 @@ def test_detectron2s_own_panoptic_fpn_trains(shapes_data):
     cfg.merge_from_list(["MODEL.ROI_HEADS.NUM_CLASSES", NUM_THINGS, "INPUT.SEPARATE_STUFF", True])
     cfg.merge_from_list(["MODEL.SEM_SEG_HEAD.NUM_CLASSES", NUM_STUFF + 1])
     cfg.merge_from_list(["MODEL.SEM_SEG_HEAD.CONVS_DIM", 32, "DATALOADER.NUM_WORKERS", 0])
+    cfg.merge_from_list(["MODEL.SEM_SEG_HEAD.NAME", head, "MODEL.UPSNET.HEAD_WIDTHS", (16, 16)])
     model = build_model(cfg).train()
+    assert type(model.sem_seg_head).__name__ == head
     loader = build_detection_train_loader(cfg, mapper=MetaheadsMapper(cfg, True))
     with EventStorage():
-        losses = model(next(iter(loader)))
+        batch = next(iter(loader))
+        losses = model(batch)
     assert_trains(model, losses, "loss_sem_seg")
+    (found, *_) = model.eval()(batch)
+    assert found["sem_seg"].shape == (NUM_STUFF + 1, 144, 192)
+    assert found["panoptic_seg"][0].shape == (144, 192)
 
 
 def sources(host: str, paths: tuple[Path, Path, Path], num_things: int = NUM_THINGS) -> list[dict]:

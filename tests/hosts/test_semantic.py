@@ -15,11 +15,13 @@ import torch.distributed
 import torch.multiprocessing
 from PIL import Image
 from tests.hosts import pair
-from tests.hosts.installed import each_host, needs_both, needs_detectron2, needs_mmdet
+from tests.hosts.installed import HOSTS, each_host, needs_both, needs_detectron2, needs_mmdet
 from torch.testing import assert_close
 
 from metaheads import load
+from metaheads.cli import main
 from metaheads.datasets.check import DatasetError, check_all
+from metaheads.datasets.panoptic import read_ids
 from metaheads.distributed import leave_process_group
 from metaheads.evaluation import MeanIoU, SegmentationError, SemanticFiles
 
@@ -302,7 +304,78 @@ def test_another_number_of_classes_is_refused_before_the_training(host):
         list(check_all(module.coco_sources(cfg, train=True)))
 
 
+@pytest.fixture
+def checkpoint(shapes_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of either host; a small score layer would call everything the same."""
+    monkeypatch.setenv("METAHEADS_DATA", str(shapes_data))
+    torch.manual_seed(0)
+    model = load(FCN, host=HOSTS[0], device="cpu")
+    for parameter in model.module.core.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    torch.save(model.checkpoint(), tmp_path / "fcn.pth")
+    return tmp_path / "fcn.pth"
+
+
+@pytest.fixture
+def picture(shapes_data: Path) -> Path:
+    return min((shapes_data / "shapes/val").glob("*.png"))
+
+
+@needs_both
+def test_both_hosts_predict_the_same_segmentation(checkpoint, picture):
+    ours, theirs = (
+        load(FCN, checkpoint, host=host, device="cpu").predict_panoptic(picture) for host in HOSTS
+    )
+    assert len(ours) > 3 and (ours.ids == theirs.ids).float().mean() > 0.999
+    assert ours.segments == theirs.segments
+
+
 @each_host
-def test_load_refuses_what_gives_no_detections(host):
-    with pytest.raises(ValueError, match=r"fcn_r18_160_shapes.*gives no detections"):
-        load(FCN, host=host)
+def test_predictions(host, checkpoint, picture):
+    model = load(FCN, checkpoint, host=host, device="cpu")
+    assert model.is_panoptic and model.num_things == 0 and len(model.class_names) == 13
+    found = model.predict_panoptic(picture)
+    assert found.ids.shape == Image.open(picture).size[::-1]
+    assert sorted(each.id for each in found.segments) == found.ids.unique().tolist()
+    assert all(each.label == each.id - 1 and not each.is_thing for each in found.segments)
+    fast = load(FCN, checkpoint, host=host, device="cpu", optimise=True).predict_panoptic(picture)
+    assert (fast.ids == found.ids).float().mean() > 0.99
+    with pytest.raises(ValueError, match="labels pixels and gives no detections.*predict_panoptic"):
+        model.predict(picture)
+
+
+@each_host
+def test_demo_and_benchmark(host, checkpoint, picture, tmp_path, capsys):
+    arguments = ["--config-file", FCN, "--host", host, "--checkpoint", str(checkpoint)]
+    out = tmp_path / "found"
+    assert main(["demo", *arguments, "--output", str(out), str(picture)]) == 0
+    drawn = np.array(Image.open(out / picture.name).convert("RGB"))
+    assert (drawn != np.array(Image.open(picture).convert("RGB"))).mean() > 0.5
+    data = json.loads((out / "panoptic.json").read_text())
+    assert [each["isthing"] for each in data["categories"]] == [0] * 13
+    ids = read_ids(out / "panoptic" / picture.name)
+    segments = data["annotations"][0]["segments_info"]
+    assert sorted(each["id"] for each in segments) == np.unique(ids).tolist()
+    assert sum(each["area"] for each in segments) == ids.size
+    assert json.loads((out / "results.json").read_text()) == []
+
+    arguments = ["--repeats", "1", "--images", str(picture), "--out", str(tmp_path / "speed")]
+    config = f"{host}:{FCN}"
+    assert main(["benchmark", config, "--checkpoint", str(checkpoint), *arguments]) == 0
+    (report,) = json.loads((tmp_path / "speed/benchmark.json").read_text())["models"]
+    assert report["detections"] == len(segments)
+    assert report["stages_ms"]["decode"] > 0 and report["stages_ms"]["backbone"] > 0
+
+
+@each_host
+def test_export(host, checkpoint, picture, tmp_path, capsys):
+    arguments = ["--config-file", FCN, "--host", host, "--checkpoint", str(checkpoint)]
+    out = tmp_path / "fcn.pt2"
+    assert main(["export", *arguments, "--images", str(picture), "--out", str(out)]) == 0
+    assert "| semantic |" in capsys.readouterr().out and out.is_file()
+
+
+@needs_detectron2
+def test_classes_without_the_data_are_numbers(monkeypatch):
+    monkeypatch.setenv("METAHEADS_DATA", "nowhere")
+    assert load(FCN, host="detectron2", device="cpu").class_names == [str(n) for n in range(13)]

@@ -1,6 +1,6 @@
-# Cityscapes, fine, as COCO panoptic: what cityscapesscripts' createPanopticImgs writes with
-# trainIds; the images of all cities in one folder, under the JSON's names.
-data_root = "data/cityscapes/"
+# Cityscapes, fine: leftImg8bit as it is unpacked, and in gtFine what cityscapesscripts'
+# csCreatePanopticImgs writes there.
+data_root = "{{$METAHEADS_DATA:data}}/cityscapes/"
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="metaheads.LoadPanoptic"),
@@ -25,8 +25,8 @@ train_dataloader = dict(
     dataset=dict(
         type="metaheads.CocoPanoptic",
         data_root=data_root,
-        ann_file="annotations/cityscapes_panoptic_train_trainId.json",
-        data_prefix=dict(img="train/", seg="annotations/cityscapes_panoptic_train_trainId/"),
+        ann_file="gtFine/cityscapes_panoptic_train.json",
+        data_prefix=dict(img="leftImg8bit/train/", seg="gtFine/cityscapes_panoptic_train/"),
         filter_cfg=dict(filter_empty_gt=False, min_size=0),
         pipeline=train_pipeline,
     ),
@@ -40,8 +40,8 @@ val_dataloader = dict(
     dataset=dict(
         type="metaheads.CocoPanoptic",
         data_root=data_root,
-        ann_file="annotations/cityscapes_panoptic_val_trainId.json",
-        data_prefix=dict(img="val/", seg="annotations/cityscapes_panoptic_val_trainId/"),
+        ann_file="gtFine/cityscapes_panoptic_val.json",
+        data_prefix=dict(img="leftImg8bit/val/", seg="gtFine/cityscapes_panoptic_val/"),
         test_mode=True,
         pipeline=test_pipeline,
     ),
@@ -49,7 +49,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(
     type="metaheads.PanopticMetric",
-    ann_file=data_root + "annotations/cityscapes_panoptic_val_trainId.json",
-    seg_prefix=data_root + "annotations/cityscapes_panoptic_val_trainId",
+    ann_file=data_root + "gtFine/cityscapes_panoptic_val.json",
+    seg_prefix=data_root + "gtFine/cityscapes_panoptic_val",
 )
 test_evaluator = val_evaluator

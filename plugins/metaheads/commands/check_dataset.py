@@ -22,6 +22,7 @@ from metaheads.datasets import panoptic
 from metaheads.datasets.check import CheckReport, DatasetError, check_source
 from metaheads.datasets.check.overlap import find_equal_images
 from metaheads.datasets.check.panoptic import check_panoptic
+from metaheads.datasets.image_files import locate_images
 from metaheads.datasets.records import class_names, read_record
 from metaheads.datasets.transforms import Record, resize_record
 from metaheads.media import IMAGE_SUFFIXES, read_image, write_image
@@ -156,10 +157,11 @@ def _records(source: dict[str, Any]) -> tuple[list[str], list[Callable[[], Recor
 def _panoptic_records(source: dict[str, Any]) -> tuple[list[str], list[Callable[[], Record]]]:
     """`_records` of panoptic data."""
     classes = source.get("thing_classes"), source.get("stuff_classes")
-    file = panoptic.read_file(source["annotation_file"], *classes)
+    folder = source["image_folder"]
+    file = panoptic.read_file(source["annotation_file"], *classes, image_folder=folder)
 
     def read(entry: panoptic.Entry) -> Record:
-        image = read_image(source["image_folder"] / entry.image["file_name"])
+        image = read_image(folder / entry.image["file_name"])
         return panoptic.read_record(image, source["png_folder"] / entry.png, entry.segments)
 
     return list(file.space.classes), [functools.partial(read, each) for each in file.entries]
@@ -178,6 +180,8 @@ def _find_overlaps(sources: list[dict[str, Any]]) -> list[str]:
     for source in sources:
         try:
             entries = json.loads(source["annotation_file"].read_bytes())["images"]
+            if "png_folder" in source:
+                entries = locate_images(entries, source["image_folder"])
             paths.append([source["image_folder"] / each["file_name"] for each in entries])
         except (OSError, ValueError, LookupError, TypeError):
             paths.append([])  # told before

@@ -121,7 +121,7 @@ def network_input(model: Model, path: Path) -> Tensor:
         lambda _, inputs: caught.append(inputs[0])
     )
     try:
-        model.predict(read_image(path))
+        model.predict_results([read_image(path)])
     finally:
         handle.remove()
     return caught[0]

@@ -22,6 +22,7 @@ import numpy as np
 from numpy import ndarray
 from PIL import Image
 
+from metaheads.datasets.image_files import locate_images
 from metaheads.datasets.transforms import Record
 from metaheads.datasets.views import VOID
 from metaheads.messages import list_some
@@ -83,20 +84,28 @@ def read_file(
     file: str | Path,
     thing_classes: Sequence[str] | None = None,
     stuff_classes: Sequence[str] | None = None,
+    *,
+    image_folder: str | Path | None = None,
 ) -> PanopticFile:
     """Reads a JSON; the PNGs are not opened.
 
     Args:
         thing_classes, stuff_classes: names in the order of the labels; None for all of the file's.
+        image_folder: images are looked for here and in its sub-folders (`locate_images`); without
+            it their names are the file's.
 
     Raises:
-        ValueError: no COCO panoptic file, or a class, an image or a category that it lacks.
+        ValueError: no COCO panoptic file, a class, an image or a category that it lacks, or an
+            image that may be several files.
     """
     data = read_json(file)
     space = find_labels(data["categories"], thing_classes, stuff_classes, file)
     is_thing = {each["id"]: bool(each["isthing"]) for each in data["categories"]}
     labels = dict.fromkeys(is_thing, VOID) | space.labels
-    images = {each["id"]: each for each in data["images"]}
+    located = (
+        data["images"] if image_folder is None else locate_images(data["images"], image_folder)
+    )
+    images = {each["id"]: each for each in located}
     entries = []
     for annotation in data["annotations"]:
         name = annotation["file_name"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,22 +9,14 @@ from typing import Any
 
 from PIL import Image
 
+from metaheads.datasets.image_files import list_missing
 from metaheads.messages import list_some
 
 _EXIF_ORIENTATION = 0x0112
 
 
 def find_missing_images(images: list[dict[str, Any]], folder: Path) -> Iterator[str]:
-    """Lists every folder once instead of asking for every file."""
-    listed: dict[str, set[str]] = {}
-    missing = []
-    for image in images:
-        parent, name = os.path.split(image["file_name"])
-        if parent not in listed:
-            inside = folder / parent
-            listed[parent] = {e.name for e in os.scandir(inside)} if inside.is_dir() else set()
-        if name not in listed[parent]:
-            missing.append(image["file_name"])
+    missing = list_missing([image["file_name"] for image in images], folder)
     if missing:
         yield (
             f"images that are not in {folder}: {list_some(missing)}; correct the image folder in "

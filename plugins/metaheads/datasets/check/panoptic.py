@@ -12,6 +12,7 @@ import numpy as np
 from metaheads.datasets.check.images import evenly_spaced, find_broken_images, find_missing_images
 from metaheads.datasets.check.messages import DatasetError, refuse
 from metaheads.datasets.check.report import CheckReport
+from metaheads.datasets.image_files import locate_images
 from metaheads.datasets.panoptic import LabelSpace, find_labels, read_ids, read_json
 from metaheads.messages import list_some
 
@@ -97,12 +98,13 @@ def check_panoptic_data(
             raise DatasetError(f"{file}: no folder {each}; correct the path in the config")
     try:
         space = find_labels(data["categories"], thing_classes, stuff_classes, file)
+        images = locate_images(data["images"], folder)
     except ValueError as error:
         raise DatasetError(str(error)) from None
     if not data["annotations"]:
         raise DatasetError(f'{file}: "annotations" is empty')
-    chosen = evenly_spaced(data["images"], verify_images)
-    missing = [*find_missing_images(data["images"], folder)]
+    chosen = evenly_spaced(images, verify_images)
+    missing = [*find_missing_images(images, folder)]
     refuse(
         file,
         _compare_counts(len(space.thing_classes), num_things, "things"),

@@ -16,7 +16,11 @@ from metaheads.hosts.detectron2.data import MetaheadsMapper
 from metaheads.hosts.detectron2.datasets import class_names, register_datasets
 from metaheads.hosts.detectron2.models import HostedInstances, Yolact
 from metaheads.hosts.detectron2.panoptic import HostedPanoptic, UPSNet
-from metaheads.hosts.detectron2.semantic import HostedSemantic, SemanticSegmenter
+from metaheads.hosts.detectron2.semantic import (
+    HostedSemantic,
+    SemanticSegmenter,
+    UPSNetSemanticHead,
+)
 
 __all__ = [
     "Darknet53",
@@ -27,6 +31,7 @@ __all__ = [
     "MetaheadsMapper",
     "SemanticSegmenter",
     "UPSNet",
+    "UPSNetSemanticHead",
     "Yolact",
     "add_metaheads_config",
     "class_names",

@@ -112,7 +112,7 @@ def class_names(cfg: CfgNode) -> list[str]:
 
 
 def panoptic_class_names(cfg: CfgNode) -> list[str]:
-    """The names of the things, then of the stuff, of a panoptic config's data.
+    """The names of the things, then of the stuff, of a panoptic or semantic config's data.
 
     They come from the file or from the catalog; without either the classes are called by their
     numbers.
@@ -128,7 +128,8 @@ def panoptic_class_names(cfg: CfgNode) -> list[str]:
             return list(find_labels(read_json(panoptic_json)["categories"]).classes)
     node = cfg.MODEL.get(cfg.MODEL.META_ARCHITECTURE.upper(), {})
     num_stuff = node.get("NUM_STUFF", cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES - 1)
-    return [str(number) for number in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES + num_stuff)]
+    count = node.get("NUM_CLASSES", cfg.MODEL.ROI_HEADS.NUM_CLASSES + num_stuff)
+    return [str(number) for number in range(count)]
 
 
 def num_keypoints(cfg: CfgNode) -> int:

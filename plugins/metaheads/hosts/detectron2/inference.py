@@ -14,7 +14,7 @@ from detectron2.modeling.meta_arch import dense_detector, panoptic_fpn, rcnn
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.structures import Instances
 
-from metaheads.api import NO_DETECTIONS, InputFormat, core_probes, necks
+from metaheads.api import InputFormat, core_probes, necks
 from metaheads.hosts.detectron2.config import test_size
 from metaheads.hosts.detectron2.datasets import class_names, panoptic_class_names
 from metaheads.hosts.detectron2.panoptic import HostedPanoptic
@@ -39,9 +39,8 @@ class HostedModel:
 
     def __init__(self, cfg: CfgNode, module: torch.nn.Module) -> None:
         self.module = module
-        self.num_things = None
-        if is_panoptic := isinstance(module, HostedPanoptic | panoptic_fpn.PanopticFPN):
-            self.num_things = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        self.num_things = _num_things(cfg, module)
+        is_panoptic = self.num_things is not None
         self.class_names = (panoptic_class_names if is_panoptic else class_names)(cfg)
         mean, std = tuple(cfg.MODEL.PIXEL_MEAN), tuple(cfg.MODEL.PIXEL_STD)
         self.input_format = InputFormat(test_size(cfg), mean, std, cfg.INPUT.FORMAT)
@@ -56,7 +55,7 @@ class HostedModel:
         return [to_detections(each["instances"]) for each in self.module(inputs)]
 
     def segment(self, images: list[np.ndarray]) -> list[PanopticSegmentation]:
-        """(H, W, 3) uint8 RGB each -> panoptic segmentations; of panoptic models."""
+        """(H, W, 3) uint8 RGB each -> segmentations; of panoptic and semantic models."""
         outputs = self.module([self._prepare(image) for image in images])
         return [to_segmentation(each, self.num_things) for each in outputs]
 
@@ -93,14 +92,21 @@ class HostedModel:
         return {"model": self.module.state_dict()}
 
 
+def _num_things(cfg: CfgNode, module: torch.nn.Module) -> int | None:
+    """How many classes of a panoptic model are things, none of a semantic one; None of others."""
+    if isinstance(module, HostedSemantic):
+        return 0
+    is_panoptic = isinstance(module, HostedPanoptic | panoptic_fpn.PanopticFPN)
+    return cfg.MODEL.ROI_HEADS.NUM_CLASSES if is_panoptic else None
+
+
 def build(
     path: Path, checkpoint: str | Path | None, device: str, trust_checkpoint: bool
 ) -> HostedModel:
     """The model of a config with a checkpoint of either host, in evaluation mode.
 
     Raises:
-        ValueError: a LazyConfig, which does not say how an image becomes the model's input, or a
-            model that gives no detections.
+        ValueError: a LazyConfig, which does not say how an image becomes the model's input.
     """
     if path.suffix == ".py":
         raise ValueError(f"{path} is a LazyConfig; prediction needs a .yaml config")
@@ -108,8 +114,6 @@ def build(
     if checkpoint is None:
         cfg.MODEL.WEIGHTS = ""
     module = build_model(cfg, checkpoint, trust_checkpoint=trust_checkpoint)
-    if isinstance(module, HostedSemantic):
-        raise ValueError(f"{path}: {NO_DETECTIONS}")
     return HostedModel(cfg, module)
 
 
@@ -127,9 +131,12 @@ def to_detections(instances: Instances) -> Detections:
 
 
 def to_segmentation(output: dict[str, Any], num_things: int) -> PanopticSegmentation:
-    """What a panoptic model gives of an image, ours or Detectron2's own -> our segmentation."""
+    """What a panoptic model, ours or Detectron2's own, or a semantic one gives of an image -> our
+    segmentation."""
     if "segmentation" in output:
         return output["segmentation"]
+    if "panoptic_seg" not in output:
+        return PanopticSegmentation.from_labels(output["sem_seg"].argmax(0))
     ids, infos = output["panoptic_seg"]
     segments = []
     for each in infos:

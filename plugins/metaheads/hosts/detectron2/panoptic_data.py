@@ -23,6 +23,7 @@ LABEL_DIVISOR = 1000  # of Detectron2's Panoptic-DeepLab: id = label * divisor +
 def register_panoptic(name: str, image_root: str, panoptic_json: str, panoptic_root: str) -> None:
     """Registers images with a COCO panoptic JSON and its PNGs; the JSON is read with the data.
 
+    Images lie in their folder or in its sub-folders.
     With the data the metadata get `thing_classes`, `stuff_classes` ("things", then the stuff), the
     ids of categories -> contiguous ones as Detectron2's "separated" data sets have them (things
     from 0; stuff from 1, as 0 is all things), and `panoptic_classes`, the names of our labels.
@@ -46,7 +47,7 @@ def _load(
     name: str, image_root: str, panoptic_json: str, panoptic_root: str
 ) -> list[dict[str, Any]]:
     """Detectron2's dicts; objects and map stay in the PNG until the mapper wants them."""
-    space, entries = panoptic.read_file(panoptic_json)
+    space, entries = panoptic.read_file(panoptic_json, image_folder=image_root)
     things = {each: label for label, each in enumerate(space.thing_ids)}
     stuff = {each: number for number, each in enumerate(space.stuff_ids, start=1)}
     if 0 not in things and 0 not in stuff:

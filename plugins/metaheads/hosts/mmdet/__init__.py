@@ -36,7 +36,11 @@ from metaheads.hosts.mmdet.models import (
 )
 from metaheads.hosts.mmdet.panoptic import GapFPN, HostedPanoptic, UPSNet
 from metaheads.hosts.mmdet.panoptic_data import CocoPanoptic, LoadPanoptic
-from metaheads.hosts.mmdet.semantic import HostedSemantic, SemanticSegmenter
+from metaheads.hosts.mmdet.semantic import (
+    HostedSemantic,
+    SemanticSegmenter,
+    UPSNetSemanticHead,
+)
 
 __all__ = [
     "DATASETS",
@@ -70,6 +74,7 @@ __all__ = [
     "TrainLoop",
     "TrainTransform",
     "UPSNet",
+    "UPSNetSemanticHead",
     "WarpTransform",
     "Yolact",
 ]

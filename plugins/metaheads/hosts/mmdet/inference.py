@@ -18,7 +18,7 @@ from mmengine.dataset import pseudo_collate
 from torch import Tensor
 
 from metaheads import weights
-from metaheads.api import NO_DETECTIONS, InputFormat, core_probes, necks
+from metaheads.api import InputFormat, core_probes, necks
 from metaheads.hosts.mmdet.config import at_scales, class_names, load_config
 from metaheads.hosts.mmdet.data import FixedResize, TestView
 from metaheads.hosts.mmdet.models import TestTimeAugmentation
@@ -56,7 +56,7 @@ class HostedModel:
         return [to_detections(each.pred_instances) for each in samples]
 
     def segment(self, images: list[np.ndarray]) -> list[PanopticSegmentation]:
-        """(H, W, 3) uint8 RGB each -> panoptic segmentations; of panoptic models."""
+        """(H, W, 3) uint8 RGB each -> segmentations; of panoptic and semantic models."""
         return [self._to_segmentation(each) for each in self._predict(images)]
 
     def _predict(
@@ -75,6 +75,8 @@ class HostedModel:
     def _to_segmentation(self, sample: DetDataSample) -> PanopticSegmentation:
         if "segmentation" in sample:  # ours
             return sample.segmentation
+        if "pred_sem_seg" in sample:
+            return PanopticSegmentation.from_labels(sample.pred_sem_seg.sem_seg[0])
         head = self.module.panoptic_fusion_head
         counts = head.num_things_classes, head.num_stuff_classes
         return to_segmentation(sample.pred_panoptic_seg.sem_seg[0], *counts)
@@ -102,7 +104,9 @@ class HostedModel:
 
 
 def _num_things(module: Any) -> int | None:
-    """How many classes of a panoptic model are things; None of others."""
+    """How many classes of a panoptic model are things, none of a semantic one; None of others."""
+    if isinstance(module, HostedSemantic):
+        return 0
     if isinstance(module, HostedPanoptic):
         return module.core.num_things
     head = getattr(module, "panoptic_fusion_head", None)  # MMDetection's own
@@ -121,13 +125,11 @@ def build(
     """The model of a config with a checkpoint of either host, in evaluation mode.
 
     Raises:
-        ValueError: a model that gives no detections.
+        ValueError: no config of MMDetection, or a checkpoint that does not fit it.
     """
     register_all_modules()
     cfg = load_config(path, [], work_dir=None)
     module = MODELS.build(cfg.model)
-    if isinstance(module, HostedSemantic):
-        raise ValueError(f"{path}: {NO_DETECTIONS}")
     if checkpoint is not None:
         state = weights.read_checkpoint(checkpoint, trust=trust_checkpoint)
         with of_file(checkpoint):

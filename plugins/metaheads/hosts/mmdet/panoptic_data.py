@@ -21,7 +21,8 @@ class CocoPanoptic(BaseDetDataset):
     """Images with a COCO panoptic JSON and its PNGs.
 
     Args:
-        data_prefix: `img`, the folder of the images, and `seg`, that of the PNGs.
+        data_prefix: `img`, the folder of the images or of their sub-folders, and `seg`, that of the
+            PNGs.
         metainfo: `thing_classes` and `stuff_classes` in the order of the labels; without them all
             of the file's. `classes` is always both.
         filter_cfg: `filter_empty_gt` drops images without things, `min_size` smaller ones; not in
@@ -34,7 +35,8 @@ class CocoPanoptic(BaseDetDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         given = self._metainfo.get("thing_classes"), self._metainfo.get("stuff_classes")
-        space, entries = panoptic.read_file(self.ann_file, *given)
+        folder = self.data_prefix["img"]
+        space, entries = panoptic.read_file(self.ann_file, *given, image_folder=folder)
         self._metainfo.update(
             thing_classes=space.thing_classes,
             stuff_classes=space.stuff_classes,
