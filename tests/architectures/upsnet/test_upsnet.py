@@ -229,21 +229,6 @@ def test_what_no_class_explains_is_unknown():
     assert not result.is_unknown.any()
 
 
-def test_a_thing_detected_twice_with_two_classes():
-    core = make_core(stuff_area_limit=0).eval()
-    outputs, found, masks = scene_outputs(core, 64, 96)
-    semantic = outputs.semantic.clone()
-    semantic[:, STUFF, 2:8, 2:5] = 9.0  # class 0 would win half of what is class 2
-    boxes = torch.tensor([[8.0, 8, 32, 32], [8.0, 8, 20, 32]])
-    found = Detections(boxes, torch.tensor([0.9, 0.7]), torch.tensor([2, 0]))
-    given = [found], [masks.expand(2, -1, -1)], [Geometry.from_resize((64, 96), (64, 96))]
-    both = core.decode(outputs._replace(semantic=semantic), *given)[0]
-    assert [each.label for each in both.segments if each.is_thing] == [2, 0]
-    core.prune_by_class = False
-    one = core.decode(outputs._replace(semantic=semantic), *given)[0]
-    assert [each.label for each in one.segments if each.is_thing] == [2]
-
-
 def test_one_nms_for_all_classes():
     core = make_core(score_threshold=0.3)
     boxes = torch.tensor([[0.0, 0, 20, 20], [1, 0, 21, 20], [50, 50, 60, 60]])

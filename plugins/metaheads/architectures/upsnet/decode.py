@@ -49,8 +49,7 @@ def decode(
         winners, calls = paste(scores, boxes, masks, core.num_stuff)
         labels, confidences = found.labels, found.scores
     else:
-        groups = found.labels if core.prune_by_class else torch.zeros_like(found.labels)
-        kept = prune(boxes, groups, masks, scores.size, core.max_overlap)
+        kept = prune(boxes, found.labels, masks, scores.size, core.max_overlap)
         parts, confidences = (boxes[kept], found.labels[kept], masks[kept]), found.scores[kept]
         if not kept and core.dummy_instance:
             parts, confidences = dummy(boxes, masks), found.scores.new_ones(1)

@@ -44,8 +44,7 @@ class UPSNet(nn.Module):
             out.
         score_threshold, nms_threshold, max_detections: a pair of proposal and class whose
             probability is higher counts; one NMS for all classes.
-        max_overlap: instances covered by better ones to more than this are dropped.
-        prune_by_class: only those of one class cover each other, as in the authors' code.
+        max_overlap: instances covered by better ones of their class to more than this are dropped.
         stuff_majority: an instance of whose pixels the semantic head calls so many one stuff class
             becomes that.
         stuff_area_limit: stuff of fewer pixels of the original image becomes void.
@@ -78,7 +77,6 @@ class UPSNet(nn.Module):
         nms_threshold: float = 0.5,
         max_detections: int = 100,
         max_overlap: float = 0.3,
-        prune_by_class: bool = True,
         stuff_majority: float = 0.5,
         stuff_area_limit: int = 4096,
         fusion: str = "panoptic",
@@ -98,7 +96,6 @@ class UPSNet(nn.Module):
         self.panoptic_weight = panoptic_weight
         self.score_threshold, self.nms_threshold = score_threshold, nms_threshold
         self.max_detections, self.max_overlap = max_detections, max_overlap
-        self.prune_by_class = prune_by_class
         self.stuff_majority, self.stuff_area_limit = stuff_majority, stuff_area_limit
         self.fusion, self.inclusive_boxes = fusion, inclusive_boxes
         self.dummy_instance = dummy_instance

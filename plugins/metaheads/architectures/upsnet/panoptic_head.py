@@ -126,31 +126,30 @@ def decide(
 
 @torch.no_grad()
 def prune(
-    boxes: Tensor, groups: Tensor, masks: Tensor, size: tuple[int, int], max_overlap: float
+    boxes: Tensor, labels: Tensor, masks: Tensor, size: tuple[int, int], max_overlap: float
 ) -> list[int]:
     """Which instances stay, visited in their order (best first).
 
     Dropped are those whose mask is empty, or for more than `max_overlap` of its pixels covered by
-    masks of its group that stay.
+    masks of its class that stay.
 
     Args:
-        boxes, masks: as in `panoptic_logits`, boxes in pixels of the full map.
-        groups: (N,) int64.
+        boxes, labels, masks: as in `panoptic_logits`, boxes in pixels of the full map.
         size: (H, W) of the full map.
     """
     taken: dict[int, Tensor] = {}
     kept = []
-    for number, (box, group, mask) in enumerate(
-        zip(boxes.tolist(), groups.tolist(), masks, strict=True)
+    for number, (box, label, mask) in enumerate(
+        zip(boxes.tolist(), labels.tolist(), masks, strict=True)
     ):
         place, covered = mask_on(mask, box, size)
         area = int(covered.sum())
         if not area:
             continue
-        canvas = taken.get(group)
+        canvas = taken.get(label)
         if canvas is None:
             canvas = torch.zeros(size, dtype=torch.bool, device=masks.device)
-            taken[group] = canvas
+            taken[label] = canvas
         part = canvas[place]
         if int((part & covered).sum()) > max_overlap * area:
             continue
