@@ -10,7 +10,7 @@ train_dataloader = dict(dataset=dict(metainfo=metainfo))
 val_dataloader = dict(dataset=dict(metainfo=metainfo))
 test_dataloader = val_dataloader
 model = dict(
-    core=dict(num_things=5),
+    core=dict(num_things=5, semantic_weight=1.0, panoptic_weight=0.5),
     roi_head=dict(bbox_head=dict(num_classes=5), mask_head=dict(num_classes=5)),
 )
 max_iters = 700

@@ -52,8 +52,8 @@ model = dict(
         stuff_area_limit=1024,
     ),
 )
-max_iters = 380
-train_cfg = dict(max_iters=max_iters, val_interval=190)
+max_iters = 480
+train_cfg = dict(max_iters=max_iters, val_interval=240)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=31),
     dict(
