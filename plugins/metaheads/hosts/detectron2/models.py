@@ -201,6 +201,11 @@ class CenterNetTriplets(HostedInstances):
     core_class = architectures.CenterNetTriplets
 
 
+@META_ARCH_REGISTRY.register()
+class RetinaFace(HostedInstances):
+    core_class = architectures.RetinaFace
+
+
 def to_targets(
     instances: Instances,
     size: tuple[int, int],

@@ -31,6 +31,7 @@ from metaheads.hosts.mmdet.models import (
     CenterNetTriplets,
     CornerNet,
     HostedInstances,
+    RetinaFace,
     TestTimeAugmentation,
     Yolact,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "PackInputs",
     "PanopticMetric",
     "PlainCheckpoints",
+    "RetinaFace",
     "SemanticMetric",
     "SemanticSegmenter",
     "TestTimeAugmentation",

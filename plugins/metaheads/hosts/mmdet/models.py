@@ -239,6 +239,11 @@ class CenterNetTriplets(HostedInstances):
 
 
 @MODELS.register_module()
+class RetinaFace(HostedInstances):
+    core_class = architectures.RetinaFace
+
+
+@MODELS.register_module()
 class YolactFPN(architectures.yolact.YolactFPN):
     """The authors' feature pyramid as a neck for other detectors."""
 
@@ -271,3 +276,5 @@ Darknet53 = _register_backbone(backbones.Darknet53)
 DeconvResNet = _register_backbone(backbones.DeconvResNet)
 DeformableResNet = _register_backbone(backbones.DeformableResNet)
 Hourglass = _register_backbone(backbones.Hourglass)
+MobileNetV1 = _register_backbone(backbones.MobileNetV1)
+SlimNet = _register_backbone(backbones.SlimNet)
