@@ -29,10 +29,11 @@ def priors_of(core: RetinaFace, outputs: RetinaFaceOutputs, image_size: tuple[in
     """
     size = int(image_size[0]), int(image_size[1])
     priors = make_priors(size, core.strides, core.anchor_sizes, outputs.box_deltas.device)
-    if len(priors) != outputs.box_deltas.shape[1]:
+    count = outputs.box_deltas.shape[1]
+    if len(priors) != count:
         raise ValueError(
-            f"an image of {size} has {len(priors)} priors, the network {outputs.box_deltas.shape[1]}"
-            f" predictions: the features must be ceil(size / stride) large, strides={core.strides}"
+            f"an image of {size} has {len(priors)} priors, the network {count} predictions: the "
+            f"features must be ceil(size / stride) large, strides={core.strides}"
         )
     return priors
 
@@ -162,18 +163,19 @@ def mirror(core: RetinaFace, found: Detections, width: int) -> Detections:
         ValueError: meshes, without `mesh_file`.
     """
     x1, y1, x2, y2 = found.boxes.unbind(1)
-    changes = {"boxes": torch.stack((width - x2, y1, width - x1, y2), 1)}
-    if found.keypoints is not None:
+    keypoints, vertices = found.keypoints, found.vertices
+    if keypoints is not None:
         order = list(range(core.num_keypoints))
         for first, second in core.keypoint_pairs:
             order[first], order[second] = second, first
-        changes["keypoints"] = _mirror_points(found.keypoints[:, order], width)
-    if found.vertices is not None:
+        keypoints = _mirror_points(keypoints[:, order], width)
+    if vertices is not None:
         if core.mesh is None:
             raise ValueError("mirrors of meshes need mesh_file: it says what a mirror swaps")
-        flip = torch.from_numpy(core.mesh.flip).to(found.vertices.device)
-        changes["vertices"] = _mirror_points(found.vertices[:, flip], width)
-    return dataclasses.replace(found, **changes)
+        flip = torch.from_numpy(core.mesh.flip).to(vertices.device)
+        vertices = _mirror_points(vertices[:, flip], width)
+    boxes = torch.stack((width - x2, y1, width - x1, y2), 1)
+    return dataclasses.replace(found, boxes=boxes, keypoints=keypoints, vertices=vertices)
 
 
 def _mirror_points(points: Tensor, width: int) -> Tensor:
