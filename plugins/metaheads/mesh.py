@@ -6,6 +6,7 @@ Letters: V vertices, F triangles, E edges.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,28 @@ class MeshTopology:
                 f"flip[{flip[first]}] is {flip[flip[first]]}"
             )
         return cls(dimensions, count, triangles, flip)
+
+    def read_vertices(self, given: Sequence[list[float] | None], where: str) -> ndarray:
+        """Flat lists of an annotation file -> (N, V, D) float32, NaN where there is None.
+
+        Args:
+            where: for messages, what the lists belong to.
+
+        Raises:
+            ValueError: a list of another length.
+        """
+        shape = self.num_vertices, self.dimensions
+        found = np.full((len(given), *shape), np.nan, np.float32)
+        for target, values in zip(found, given, strict=True):
+            if values is None:
+                continue
+            if len(values) != shape[0] * shape[1]:
+                raise ValueError(
+                    f"{where}vertices of an object are {len(values)} numbers, but the mesh has "
+                    f"{shape[0]} vertices in {shape[1]} dimensions: {shape[0] * shape[1]} numbers"
+                )
+            target[:] = np.reshape(values, shape)
+        return found
 
     @property
     def edges(self) -> ndarray:

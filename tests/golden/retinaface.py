@@ -1,4 +1,5 @@
-"""The golden cases of RetinaFace (biubug6/Pytorch_Retinaface), run in the neutral core."""
+"""The golden cases of RetinaFace (biubug6/Pytorch_Retinaface), run in the neutral core; those of
+its data are in widerface.py."""
 
 from __future__ import annotations
 
@@ -24,12 +25,15 @@ from metaheads.boxes import decode_boxes, encode_boxes
 from metaheads.structures import Targets
 from metaheads.weights import find_importer, load_into
 
+from . import widerface
 from .cases import Case, UnknownCase, check_known
-from .retinaface_options import KNOWN, RUN
+from .retinaface_options import KNOWN as KNOWN_HERE
+from .retinaface_options import RUN
 from .yolact import Network
 
 SLOPES = {"leaky_relu_0.1": 0.1, "relu": 0.0}
 TERMS = {"loss_loc": "loss_box", "loss_cls": "loss_class", "loss_landm": "loss_keypoints"}
+KNOWN = {**KNOWN_HERE, **widerface.KNOWN}
 RAW = {"loc": "box_deltas", "conf": "class_logits", "landm": "keypoint_deltas"}
 
 
@@ -246,4 +250,5 @@ RUNNERS = {
     "postprocess": run_postprocess,
     "priors": run_priors,
     "targets": run_targets,
+    **widerface.RUN_SORT,
 }

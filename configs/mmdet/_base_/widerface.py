@@ -1,5 +1,5 @@
-# WIDER FACE with five points, as `metaheads convert-dataset` writes it from the authors' label files:
-# $METAHEADS_DATA/widerface (default: data/widerface), one class.
+# WIDER FACE with five points, as `metaheads convert-dataset` writes it from the authors' label
+# files: $METAHEADS_DATA/widerface (default: data/widerface), one class.
 data_root = "{{$METAHEADS_DATA:data}}/widerface/"
 ann_file = data_root + "annotations/widerface_val.json"
 size = 640

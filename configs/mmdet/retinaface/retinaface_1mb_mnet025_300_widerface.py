@@ -1,5 +1,5 @@
-# "mobilenet0.25" of Face-Detector-1MB-with-landmark: ReLU and smaller anchors, 250 epochs of 32 crops
-# of 300 pixels (87.3 / 83.6 / 63.8 easy, medium, hard AP where the longer side is 640).
+# "mobilenet0.25" of Face-Detector-1MB-with-landmark: ReLU and smaller anchors, 250 epochs of 32
+# crops of 300 pixels (87.3 / 83.6 / 63.8 easy, medium, hard AP where the longer side is 640).
 _base_ = ["./retinaface_mnet025_640_widerface.py"]
 
 train_pipeline = [

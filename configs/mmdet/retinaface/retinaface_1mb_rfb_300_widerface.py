@@ -1,5 +1,5 @@
-# "RFB" of Face-Detector-1MB-with-landmark: no pyramid, four levels (86.5 / 82.8 / 62.2 easy, medium,
-# hard AP where the longer side is 640).
+# "RFB" of Face-Detector-1MB-with-landmark: no pyramid, four levels (86.5 / 82.8 / 62.2 easy,
+# medium, hard AP where the longer side is 640).
 _base_ = ["./retinaface_1mb_mnet025_300_widerface.py"]
 
 model = dict(

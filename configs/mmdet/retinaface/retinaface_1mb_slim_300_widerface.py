@@ -1,5 +1,5 @@
-# "slim" of Face-Detector-1MB-with-landmark: no pyramid, four levels (85.0 / 80.8 / 59.5 easy, medium,
-# hard AP where the longer side is 640).
+# "slim" of Face-Detector-1MB-with-landmark: no pyramid, four levels (85.0 / 80.8 / 59.5 easy,
+# medium, hard AP where the longer side is 640).
 _base_ = ["./retinaface_1mb_mnet025_300_widerface.py"]
 
 model = dict(

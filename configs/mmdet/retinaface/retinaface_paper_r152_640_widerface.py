@@ -1,7 +1,7 @@
-# The paper's own layout: P2 to P6 of ResNet-152, three anchors of each cell, one head for all levels,
-# deformable pyramid and context, a cascade; 80 epochs of 32 crops (96.9 / 96.2 / 91.8 easy, medium,
-# hard AP with mirrors, several sizes and voting: --flip --scales). The authors' backbone was trained
-# on ImageNet-11k.
+# The paper's own layout: P2 to P6 of ResNet-152, three anchors of each cell, one head for all
+# levels, deformable pyramid and context, a cascade; 80 epochs of 32 crops (96.9 / 96.2 / 91.8
+# easy, medium, hard AP with mirrors, several sizes and voting: --flip --scales). The authors'
+# backbone was trained on ImageNet-11k.
 _base_ = ["./retinaface_mnet025_640_widerface.py"]
 
 test_pipeline = [

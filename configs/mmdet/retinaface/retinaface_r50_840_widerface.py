@@ -1,5 +1,5 @@
-# biubug6's Resnet50, 100 epochs of 24 crops of 840 pixels (95.5 / 94.0 / 84.4 easy, medium, hard AP at
-# the images' own size; TestView short (1600, 2150): 94.8 / 93.8 / 89.6).
+# biubug6's Resnet50, 100 epochs of 24 crops of 840 pixels (95.5 / 94.0 / 84.4 easy, medium, hard
+# AP at the images' own size; TestView short (1600, 2150): 94.8 / 93.8 / 89.6).
 _base_ = ["./retinaface_mnet025_640_widerface.py"]
 
 train_pipeline = [

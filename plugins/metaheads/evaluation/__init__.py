@@ -11,6 +11,12 @@ from metaheads.evaluation.panoptic_quality import (
     SegmentationError,
     WindowScores,
 )
+from metaheads.evaluation.widerface import (
+    WiderFace,
+    WiderFaceScores,
+    WiderFaceTruth,
+    evaluate_submission,
+)
 
 __all__ = [
     "LabelledSegment",
@@ -23,6 +29,10 @@ __all__ = [
     "SegmentationError",
     "SemanticFiles",
     "SemanticScores",
+    "WiderFace",
+    "WiderFaceScores",
+    "WiderFaceTruth",
     "WindowScores",
     "evaluate_panoptic_files",
+    "evaluate_submission",
 ]

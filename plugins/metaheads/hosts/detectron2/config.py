@@ -29,6 +29,7 @@ from metaheads.backbones import (
     MobileNetV1,
     SlimNet,
 )
+from metaheads.datasets.faces import FaceTransform
 from metaheads.datasets.transforms import TrainTransform
 from metaheads.datasets.warps import CropTransform, TestView, WarpTransform
 from metaheads.hosts.detectron2.datasets import register_datasets
@@ -53,6 +54,7 @@ OPTION_NODES: dict[str, Callable] = {
     "INPUT.TRANSFORM": TrainTransform,
     "INPUT.WARP": WarpTransform,
     "INPUT.CROP_TRANSFORM": CropTransform,
+    "INPUT.FACE_TRANSFORM": FaceTransform,
     "INPUT.TEST_VIEW": TestView,
 }
 # INPUT.MAPPER -> the transform of its training images.
@@ -60,10 +62,12 @@ TRANSFORMS: dict[str, Callable] = {
     "metaheads": TrainTransform,
     "metaheads_warp": WarpTransform,
     "metaheads_crop": CropTransform,
+    "metaheads_face": FaceTransform,
 }
 # INPUT.FORMAT says it for the whole config.
 _STATED_ELSEWHERE = {
-    f"INPUT.{node}.COLOR_ORDER" for node in ("TRANSFORM", "WARP", "CROP_TRANSFORM")
+    f"INPUT.{node}.COLOR_ORDER"
+    for node in ("TRANSFORM", "WARP", "CROP_TRANSFORM", "FACE_TRANSFORM")
 }
 
 
@@ -128,9 +132,12 @@ def add_metaheads_config(cfg: CfgNode) -> None:
     """Adds our nodes and keys to `get_cfg()`'s result, in place; a second call changes nothing.
 
     - MODEL.<ARCHITECTURE>, MODEL.<BACKBONE>, INPUT.TRANSFORM, INPUT.WARP, INPUT.CROP_TRANSFORM,
-      INPUT.TEST_VIEW: our classes' options in upper case.
+      INPUT.FACE_TRANSFORM, INPUT.TEST_VIEW: our classes' options in upper case.
     - INPUT.MAPPER: "metaheads" for our data mapper with INPUT.TRANSFORM, "metaheads_warp" with
-      INPUT.WARP, "metaheads_crop" with INPUT.CROP_TRANSFORM; "" for Detectron2's.
+      INPUT.WARP, "metaheads_crop" with INPUT.CROP_TRANSFORM, "metaheads_face" with
+      INPUT.FACE_TRANSFORM; "" for Detectron2's.
+    - INPUT.MESH_FILE: JSON of the mesh whose vertices the objects bring, relative to the same
+      folder as DATASETS.REGISTER; "" for none.
     - INPUT.TEST_SIZE: (height, width) to which the model stretches images of another size; () off.
     - INPUT.USE_TEST_VIEW: in tests the model sees what INPUT.TEST_VIEW says, instead.
     - TEST.FLIP, TEST.SCALES: predict from the image and its mirror, and at several sizes, where the
@@ -153,6 +160,7 @@ def add_metaheads_config(cfg: CfgNode) -> None:
         parent, _, name = path.rpartition(".")
         _find(cfg, parent)[name] = _default_node(path, builder)
     cfg.INPUT.MAPPER = ""
+    cfg.INPUT.MESH_FILE = ""
     cfg.INPUT.TEST_SIZE = ()
     cfg.INPUT.USE_TEST_VIEW = False
     cfg.TEST.FLIP = False
