@@ -18,6 +18,7 @@ from metaheads.architectures.retinaface.graph import ChebyshevConv
 from metaheads.architectures.retinaface.losses import losses
 from metaheads.backbones.mobilenet import activation
 from metaheads.backbones.resnet import DeformConv2d
+from metaheads.configs import data_path
 from metaheads.mesh import MeshTopology
 from metaheads.structures import Detections, Targets
 
@@ -50,8 +51,8 @@ class RetinaFace(nn.Module):
         keypoint_pairs: those that a mirror swaps.
         num_vertices: vertices of each object's mesh, 0 for none.
         vertex_dimensions: 2 or 3.
-        mesh_file: JSON of the mesh (`metaheads.mesh`) for edge losses and mirrors in tests; "":
-            neither.
+        mesh_file: JSON of the mesh (`metaheads.mesh`) for edge losses and mirrors in tests, below
+            the folder $METAHEADS_DATA if it is relative; "": neither.
         graph_order: polynomials of a graph convolution that refines the vertices over the mesh's
             edges; 0: none.
         anchor_sizes: sides of the square anchors of each level in pixels.
@@ -236,7 +237,7 @@ class RetinaFace(nn.Module):
         """
         if not self.mesh_file:
             return None
-        mesh = MeshTopology.from_json(self.mesh_file)
+        mesh = MeshTopology.from_json(data_path(self.mesh_file))
         found = mesh.num_vertices, mesh.dimensions
         if found != (self.num_vertices, self.vertex_dimensions):
             raise ValueError(

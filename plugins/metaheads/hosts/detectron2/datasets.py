@@ -6,20 +6,15 @@ import functools
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
+from metaheads.configs import data_path
 from metaheads.datasets.panoptic import find_labels, read_json
 from metaheads.hosts.detectron2.panoptic_data import register_panoptic
-
-
-def data_path(path: str) -> str:
-    """An absolute path as it is, another one below $METAHEADS_DATA, or below `data` without it."""
-    return str(Path(os.environ.get("METAHEADS_DATA", "data")) / path)
 
 
 def register_datasets(cfg: CfgNode) -> None:
