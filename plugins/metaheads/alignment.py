@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy import ndarray
 
-# Where ArcFace (arXiv 1801.07698) has the eyes, the nose and the corners of the mouth in 112 pixels,
+# Where ArcFace (arXiv 1801.07698) has eyes, nose and corners of the mouth in 112 pixels,
 # what is left in the picture first.
 ARCFACE_POINTS = np.array(
     [
