@@ -1,5 +1,5 @@
-# Drawn faces of the embedded data set with five points and a mesh of 49 vertices, from scratch: 2,000
-# iterations of 4 crops.
+# Drawn faces of the embedded data set with five points and a mesh of 49 vertices, from scratch:
+# 2,000 iterations of 4 crops.
 _base_ = [
     "../_base_/runtime.py",
     "../_base_/from_scratch_shapes.py",
