@@ -15,11 +15,20 @@ from metaheads.architectures import (
     CenterNetPoints,
     CenterNetTriplets,
     CornerNet,
+    RetinaFace,
     SemanticSegmenter,
     UPSNet,
     Yolact,
 )
-from metaheads.backbones import DLA, Darknet53, DeconvResNet, DeformableResNet, Hourglass
+from metaheads.backbones import (
+    DLA,
+    Darknet53,
+    DeconvResNet,
+    DeformableResNet,
+    Hourglass,
+    MobileNetV1,
+    SlimNet,
+)
 from metaheads.datasets.faces import FaceTransform
 from metaheads.datasets.transforms import TrainTransform
 from metaheads.datasets.warps import CropTransform, TestView, WarpTransform
@@ -32,6 +41,7 @@ OPTION_NODES: dict[str, Callable] = {
     "MODEL.CENTERNETPOINTS": CenterNetPoints,
     "MODEL.CENTERNETTRIPLETS": CenterNetTriplets,
     "MODEL.CORNERNET": CornerNet,
+    "MODEL.RETINAFACE": RetinaFace,
     "MODEL.UPSNET": UPSNet,
     "MODEL.SEMANTICSEGMENTER": SemanticSegmenter,
     "MODEL.DARKNET": Darknet53,
@@ -39,6 +49,8 @@ OPTION_NODES: dict[str, Callable] = {
     "MODEL.DECONV_RESNET": DeconvResNet,
     "MODEL.DLA": DLA,
     "MODEL.HOURGLASS": Hourglass,
+    "MODEL.MOBILENETV1": MobileNetV1,
+    "MODEL.SLIMNET": SlimNet,
     "INPUT.TRANSFORM": TrainTransform,
     "INPUT.WARP": WarpTransform,
     "INPUT.CROP_TRANSFORM": CropTransform,

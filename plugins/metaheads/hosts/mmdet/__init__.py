@@ -33,6 +33,7 @@ from metaheads.hosts.mmdet.models import (
     CenterNetTriplets,
     CornerNet,
     HostedInstances,
+    RetinaFace,
     TestTimeAugmentation,
     Yolact,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "PackInputs",
     "PanopticMetric",
     "PlainCheckpoints",
+    "RetinaFace",
     "SemanticMetric",
     "SemanticSegmenter",
     "TestTimeAugmentation",
