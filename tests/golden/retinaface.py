@@ -1,5 +1,7 @@
-"""The golden cases of RetinaFace (biubug6/Pytorch_Retinaface), run in the neutral core; those of
-its data are in widerface.py."""
+"""The golden cases of RetinaFace (biubug6/Pytorch_Retinaface), run in the neutral core.
+
+Those of its data are in widerface.py.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import widerface
 from .cases import ANY
 
 _PRIORS: dict[str, Any] = {
@@ -62,5 +63,6 @@ KNOWN: dict[str, dict[str, Any]] = {
     },
     "priors": {"clip_priors": [False], "runs": ANY, **_PRIORS},
     "targets": _MATCHING,
+    **widerface.KNOWN,
 }
 RUN: dict[str, Any] = {"output": ANY, "image_size": ANY}

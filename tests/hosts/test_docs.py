@@ -108,7 +108,9 @@ def for_host(text: str, host: str) -> str:
 
 def write_world(host: str, folder: Path, page: str) -> None:
     """What the pages take for granted: `make demo` was run, and there are some pictures."""
-    make_shapes(folder / "data/shapes", num_train=8, num_val=3, num_clips=0, seed=1)
+    make_shapes(
+        folder / "data/shapes", num_train=8, num_val=3, num_clips=0, num_faces=(0, 0), seed=1
+    )
     shutil.copytree(folder / "data/shapes/val", folder / "pictures")
     write_video(folder / "clip.mp4", 4)
     model = load("yolact/yolact_r18_128_shapes", host=host, device="cpu")
@@ -165,7 +167,7 @@ def write_labelme(folder: Path, data: Path, split: str) -> None:
 @pytest.mark.slow
 @each_host
 def test_your_own_data(host, tmp_path, monkeypatch, capsys):
-    make_shapes(tmp_path / "shapes", num_train=8, num_val=3, num_clips=0, seed=1)
+    make_shapes(tmp_path / "shapes", num_train=8, num_val=3, num_clips=0, num_faces=(0, 0), seed=1)
     for split in ("train", "val"):
         write_labelme(tmp_path / "pictures" / split, tmp_path / "shapes", split)
     monkeypatch.chdir(tmp_path)
@@ -199,7 +201,7 @@ def write_config(host: str, folder: Path) -> None:
 @each_host
 def test_own_panoptic_data(host, tmp_path, monkeypatch, capsys):
     """The page's check and config, on small images of the embedded data and for two steps."""
-    make_shapes(tmp_path / "shapes", num_train=4, num_val=1, num_clips=0, seed=1)
+    make_shapes(tmp_path / "shapes", num_train=4, num_val=1, num_clips=0, num_faces=(0, 0), seed=1)
     (tmp_path / "panoptic").mkdir()
     annotations = tmp_path / "shapes/annotations"
     (tmp_path / "shapes/train").rename(tmp_path / "panoptic/images")
