@@ -1,5 +1,6 @@
 # WIDER FACE with five points, as `metaheads convert-dataset` writes it from the authors' label
-# files: $METAHEADS_DATA/widerface (default: data/widerface), one class.
+# files: $METAHEADS_DATA/widerface (default: data/widerface), one class. The four .mat files of
+# WIDER FACE's evaluation lie in its `ground_truth` (docs/FACES.md).
 data_root = "{{$METAHEADS_DATA:data}}/widerface/"
 ann_file = data_root + "annotations/widerface_val.json"
 size = 640
@@ -49,5 +50,8 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = [dict(type="CocoMetric", ann_file=ann_file, metric=["bbox"])]
+val_evaluator = [
+    dict(type="CocoMetric", ann_file=ann_file, metric=["bbox"]),
+    dict(type="metaheads.WiderFaceMetric", ground_truth=data_root + "ground_truth"),
+]
 test_evaluator = val_evaluator

@@ -51,7 +51,11 @@ test_dataloader = val_dataloader
 ann_file = data + "/shapes/annotations/faces_val.json"
 val_evaluator = [
     dict(type="CocoMetric", ann_file=ann_file, metric=["bbox"]),
-    dict(type="metaheads.KeypointMetric", ann_file=ann_file, sigmas=(0.05, 0.05, 0.05, 0.05, 0.05)),
+    dict(
+        type="metaheads.NMEMetric",
+        ann_file=ann_file,
+        mesh_file=data + "/shapes/annotations/mesh.json",
+    ),
 ]
 test_evaluator = val_evaluator
 model = dict(

@@ -142,6 +142,11 @@ def add_metaheads_config(cfg: CfgNode) -> None:
     - INPUT.USE_TEST_VIEW: in tests the model sees what INPUT.TEST_VIEW says, instead.
     - TEST.FLIP, TEST.SCALES: predict from the image and its mirror, and at several sizes, where the
       architecture can merge them.
+    - TEST.NME: beside the AP of boxes, not of keypoints, the normalised mean error of keypoints
+      and, with INPUT.MESH_FILE, of vertices.
+    - TEST.WIDERFACE: GROUND_TRUTH, the folder of WIDER FACE's .mat files (relative as below), adds
+      its average precision; SUBMISSION is a folder that the official text files are written to,
+      WHOLE_PIXELS cuts boxes as the authors' script does.
     - DATASETS.REGISTER: ((name, COCO json, image folder), ...), relative to the folder that the
       environment variable METAHEADS_DATA names, or else to `data`.
     - DATASETS.REGISTER_PANOPTIC: ((name, image folder, COCO panoptic json, PNG folder), ...),
@@ -165,6 +170,8 @@ def add_metaheads_config(cfg: CfgNode) -> None:
     cfg.INPUT.USE_TEST_VIEW = False
     cfg.TEST.FLIP = False
     cfg.TEST.SCALES = (1.0,)
+    cfg.TEST.NME = False
+    cfg.TEST.WIDERFACE = CfgNode({"GROUND_TRUTH": "", "SUBMISSION": "", "WHOLE_PIXELS": False})
     cfg.INPUT.SEPARATE_STUFF = False
     cfg.DATASETS.REGISTER = ()
     cfg.DATASETS.REGISTER_PANOPTIC = ()

@@ -14,9 +14,10 @@ from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, Keypoints
 from numpy import ndarray
 from pycocotools import mask as rle
 
+from metaheads.configs import data_path
 from metaheads.datasets.transforms import Record
 from metaheads.hosts.detectron2.config import TRANSFORMS, options_of
-from metaheads.hosts.detectron2.datasets import data_path, num_keypoints
+from metaheads.hosts.detectron2.datasets import num_keypoints
 from metaheads.hosts.detectron2.panoptic_data import read_panoptic, separate_stuff
 from metaheads.mesh import MeshTopology
 

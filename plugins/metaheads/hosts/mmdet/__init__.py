@@ -27,7 +27,13 @@ from metaheads.hosts.mmdet.data import (
     TrainTransform,
     WarpTransform,
 )
-from metaheads.hosts.mmdet.evaluation import KeypointMetric, PanopticMetric, SemanticMetric
+from metaheads.hosts.mmdet.evaluation import (
+    KeypointMetric,
+    NMEMetric,
+    PanopticMetric,
+    SemanticMetric,
+    WiderFaceMetric,
+)
 from metaheads.hosts.mmdet.models import (
     CenterNetPoints,
     CenterNetTriplets,
@@ -65,6 +71,7 @@ __all__ = [
     "KeypointMetric",
     "LoadKeypoints",
     "LoadVertices",
+    "NMEMetric",
     "PackInputs",
     "PanopticMetric",
     "PlainCheckpoints",
@@ -77,5 +84,6 @@ __all__ = [
     "TrainTransform",
     "UPSNet",
     "WarpTransform",
+    "WiderFaceMetric",
     "Yolact",
 ]
