@@ -26,7 +26,7 @@ def mobilenet(slope: float = 0.1, **options) -> Network:
 
 def in_their_names(network: Network, prefix: str = "module.") -> dict[str, Tensor]:
     """The state dict as biubug6's code names it."""
-    heads = {"class": "ClassHead", "box": "BboxHead", "keypoint": "LandmarkHead"}
+    heads = {"scores": "ClassHead", "boxes": "BboxHead", "keypoints": "LandmarkHead"}
     found = {}
     for name, value in network.state_dict().items():
         parts = name.split(".")
@@ -105,7 +105,7 @@ def test_a_config_of_another_network_is_refused(origin, network, words):
 def test_a_backbone_alone():
     entries = {f"module.{n}": v for n, v in MobileNetV1().state_dict().items()}
     entries["module.fc.weight"] = torch.zeros(1000, 256)
-    with pytest.raises(KeyError, match="lacks heads for class, box, keypoint"):
+    with pytest.raises(KeyError, match="lacks heads for scores, boxes, keypoints"):
         convert(entries)
     converted, coverage = convert(entries, complete=False)
     assert coverage.unused == ["module.fc.weight"]

@@ -23,8 +23,8 @@ from metaheads.weights.importers import Importer, register_importer
 
 _MODULE = r"(?:module\.)?"
 _STAGE = "core.stages.0"
-_HEADS = {"class": ("ClassHead", "conf"), "box": ("BboxHead", "loc")}
-_HEADS["keypoint"] = ("LandmarkHead", "landm")
+_HEADS = {"scores": ("ClassHead", "conf"), "boxes": ("BboxHead", "loc")}
+_HEADS["keypoints"] = ("LandmarkHead", "landm")
 _RULES: tuple[Rule, ...] = (
     (rf"{_MODULE}body\.(.+)", r"backbone.\1"),
     *(
@@ -49,7 +49,7 @@ _RULES: tuple[Rule, ...] = (
     (rf"{_MODULE}(stage\d\..+)", r"backbone.\1"),
     (rf"{_MODULE}fc\.\w+", None),
 )
-_NEEDED = ("class", "box", "keypoint")
+_NEEDED = ("scores", "boxes", "keypoints")
 _LARGE, _SMALL = ((16, 32), (64, 128), (256, 512)), ((10, 20), (32, 64), (128, 256))
 # (origin, kind) -> what no entry of a file tells; slopes of core and backbone.
 _NETWORKS: dict[tuple[str, str], dict[str, Any]] = {

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import keyword
+
 import pytest
 import torch
 
@@ -44,7 +46,7 @@ def test_predictions_go_by_level_row_column_anchor():
     core = make_core(pyramid_channels=0).eval()
     features = make_features(batch=1)
     outputs = core(features)
-    head = core.stages[0].heads["box"]
+    head = core.stages[0].heads["boxes"]
     by_hand = head[1](features[1])[0, 4:8, 2, 3]  # second anchor in row 2, column 3 of level 1
     place = 2 * (8 * 12) + 2 * (2 * 6 + 3) + 1
     torch.testing.assert_close(outputs.box_deltas[0, place], by_hand)
@@ -106,3 +108,10 @@ def test_a_backbone_that_rounds_down_is_told():
     features = [each[..., :-1] for each in make_features()]
     with pytest.raises(ValueError, match="features must be ceil"):
         core.decode(core(features), [SIZE] * 2)
+
+
+def test_no_layer_is_called_as_python_calls_something():
+    """Exporters to ONNX write `self.stages.0...` into code of their own."""
+    core = make_core(num_vertices=4)
+    parts = {part for name, _ in core.named_modules() for part in name.split(".")}
+    assert not [part for part in parts if keyword.iskeyword(part)]

@@ -81,9 +81,10 @@ def choose_boxes(
 
     Scores first: only what is above the threshold and among the best becomes a box.
     """
-    all_scores = outputs.class_logits[index].float().softmax(1)[:, 1:]  # (P, C)
-    rows, labels = (all_scores > core.score_threshold).nonzero(as_tuple=True)  # (n,)
-    scores, order = all_scores[rows, labels].sort(descending=True, stable=True)
+    # Several times faster over the first axis than over one of two numbers.
+    all_scores = outputs.class_logits[index].float().T.contiguous().softmax(0)[1:]  # (C, P)
+    labels, rows = (all_scores > core.score_threshold).nonzero(as_tuple=True)  # (n,)
+    scores, order = all_scores[labels, rows].sort(descending=True, stable=True)
     order = order[: core.max_candidates]
     rows, labels, scores = rows[order], labels[order], scores[: core.max_candidates]
     boxes = decode_boxes(outputs.box_deltas[index, rows].float(), priors[rows], core.variances)

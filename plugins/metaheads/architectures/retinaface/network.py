@@ -147,8 +147,8 @@ class RetinaFace(nn.Module):
             layer = functools.partial(_layer, slope=leaky_slope, is_deformable=is_deformable)
             self.fpn = Pyramid(in_channels, pyramid_channels, extra_levels, layer)
             widths = [pyramid_channels] * len(self.strides)
-        outputs = [{"class": 1 + num_classes, "box": 4}] * len(positive_iou)
-        outputs[-1] = {**outputs[-1], "keypoint": 2 * num_keypoints}
+        outputs = [{"scores": 1 + num_classes, "boxes": 4}] * len(positive_iou)
+        outputs[-1] = {**outputs[-1], "keypoints": 2 * num_keypoints}
         self.stages = nn.ModuleList(
             Stage(
                 widths,
@@ -175,9 +175,9 @@ class RetinaFace(nn.Module):
             )
         # Layers whose size follows num_classes, with the outputs they add for the background.
         self.CLASS_LAYERS = tuple(
-            (f"stages.{index}.heads.class.{name}", 1)
+            (f"stages.{index}.heads.scores.{name}", 1)
             for index, stage in enumerate(self.stages)
-            for name in stage.last_layers("class")  # type: ignore[operator]
+            for name in stage.last_layers("scores")  # type: ignore[operator]
         )
 
     def forward(self, features: list[Tensor]) -> RetinaFaceOutputs:
@@ -185,11 +185,11 @@ class RetinaFace(nn.Module):
         levels = features if self.fpn is None else self.fpn(features)
         found = None
         for stage in self.stages:
-            deltas, contexts = stage(levels)
+            predicted, contexts = stage(levels)
             found = RetinaFaceOutputs(
-                deltas["class"],
-                deltas["box"],
-                deltas.get("keypoint"),
+                predicted["scores"],
+                predicted["boxes"],
+                predicted.get("keypoints"),
                 contexts if self.num_vertices and stage is self.stages[-1] else None,
                 found,
             )
