@@ -283,11 +283,12 @@ def _area(recall: ndarray, precision: ndarray) -> float:
 
 def _read_mat(path: Path, *names: str) -> list[ndarray]:
     from scipy.io import loadmat  # only here: the metric itself does without
+    from scipy.io.matlab import MatReadError
 
     try:
         content: dict[str, Any] = loadmat(path)
         return [content[name] for name in names]
-    except (ValueError, KeyError, TypeError, NotImplementedError) as error:
+    except (ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
         raise ValueError(
             f"{path} is no such file of WIDER FACE ({type(error).__name__}: {error}); {_SOURCE}"
         ) from None
