@@ -216,7 +216,8 @@ def test_vertices_are_dots_inside_of_the_image(image):
     vertices[0] = [[10.6, 20.2, 5], [-3, 40, 0], [159.9, 119.9, 1]]
     boxes = np.array([[5, 5, 60, 60], [70, 70, 90, 90]], np.float32)
     options = {"show_boxes": False, "show_labels": False, "color_by": "class"}
-    drawn = draw_objects(image, boxes, np.zeros(2, int), NAMES, vertices=vertices, **options)
+    with np.errstate(invalid="raise"):
+        drawn = draw_objects(image, boxes, np.zeros(2, int), NAMES, vertices=vertices, **options)
     changed = np.argwhere((drawn != image).any(2)).tolist()
     assert changed == [[20, 10], [119, 159]]
     assert tuple(drawn[20, 10]) == class_color(0)

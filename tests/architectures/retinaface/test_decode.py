@@ -121,6 +121,8 @@ def test_votes_are_weighted_by_scores():
     assert_close(merged.boxes[0], torch.tensor([0.25, 0, 10.25, 10]))
     assert_close(merged.boxes[1:], boxes[2:])
     assert len(merge_by_voting(make_core(), found[:0])) == 0
+    found.boxes[2] = torch.tensor([40.0, 40, 40, 50])
+    assert_close(merge_by_voting(make_core(), found).boxes[1], found.boxes[2], msg="without area")
 
 
 def test_views_of_a_symmetric_image():

@@ -104,6 +104,18 @@ def test_the_second_stage_regresses_from_the_boxes_of_the_first():
     assert losses["loss_first_box"].item() == pytest.approx(2 * 0.5), "forced on its best prior"
 
 
+def test_each_stage_has_thresholds_of_its_own():
+    core = make_core(**PAPER)
+    priors = torch.tensor([[20.0, 20, 10, 10], [22, 20, 10, 10]])
+    wanted = make_targets([[15, 15, 25, 25]])  # IoU 1 and 2/3: in the first stage neutral
+    first, last = empty_outputs(core, 2), empty_outputs(core, 2)
+    logits = [each.class_logits.requires_grad_() for each in (first, last)]
+    losses = prior_losses(core, last._replace(first=first), priors, [wanted])
+    (losses["loss_class"] + losses["loss_first_class"]).backward()
+    learns = [(each.grad != 0).any(2)[0].tolist() for each in logits]
+    assert learns == [[True, False], [True, True]]
+
+
 def test_mesh_losses_by_hand(tmp_path):
     """Predictions that are the truth but for a shift have no edge loss; only faces with a mesh."""
     core = make_core(num_vertices=4, mesh_file=write_mesh(tmp_path))
