@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metaheads.architectures.retinaface import targets as targets_module
 from metaheads.architectures.retinaface.targets import (
     Assignment,
     assign_priors,
@@ -73,6 +74,19 @@ def test_a_hard_face_takes_no_prior_from_another():
 def test_of_two_faces_with_one_best_prior_the_later_gets_it():
     priors = torch.tensor([[0.0, 0, 10, 10]])
     assert assign(priors, [[0, 0, 10, 9], [0, 0, 10, 8]]).matched.tolist() == [1]
+
+
+def test_many_faces_are_compared_in_parts(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    low = torch.rand(30, 2, generator=generator) * 80
+    boxes = torch.cat((low, low + 5 + torch.rand(30, 2, generator=generator) * 20), 1).tolist()
+    priors = make_priors((96, 96), (8, 16), ((8, 12), (16, 24)))
+    corners = torch.cat((priors[:, :2] - priors[:, 2:] / 2, priors[:, :2] + priors[:, 2:] / 2), 1)
+    at_once = assign(corners, boxes)
+    assert (at_once.classes > 0).sum() > 30
+    monkeypatch.setattr(targets_module, "MAX_PAIRS", 4 * len(priors))
+    for ours, theirs in zip(assign(corners, boxes), at_once, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_crowds_are_no_background():

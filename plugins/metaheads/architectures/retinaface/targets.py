@@ -15,6 +15,7 @@ from metaheads.boxes import box_iof, box_iou, to_xyxy
 from metaheads.structures import Targets
 
 NEUTRAL, BACKGROUND = -1, 0
+MAX_PAIRS = 4_000_000  # of objects and priors that are compared at once
 
 
 class Assignment(NamedTuple):
@@ -87,9 +88,7 @@ def assign_priors(
     classes = torch.full_like(priors[:, 0], BACKGROUND, dtype=torch.long)
     matched = torch.zeros_like(classes)
     if len(boxes):
-        overlaps = box_iou(boxes, corners)  # (G, P)
-        best, matched = overlaps.max(0)
-        own_iou, own = overlaps.max(1)
+        best, matched, own_iou, own = _best_overlaps(boxes, corners)
         is_forced = own_iou >= best_prior_iou
         best[own[is_forced]] = 2.0
         takers = torch.arange(len(boxes), device=boxes.device)
@@ -104,6 +103,24 @@ def assign_priors(
         in_crowd = box_iof(corners, crowd_boxes).amax(1) > crowd_iof
         classes[(classes == BACKGROUND) & in_crowd] = NEUTRAL
     return Assignment(classes, matched)
+
+
+def _best_overlaps(boxes: Tensor, corners: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Largest IoU and object of every prior, each (P,), largest IoU and prior of every object (G,).
+
+    Some objects at a time: a picture may have a thousand faces, and a hundred thousand priors.
+    """
+    best = torch.full_like(corners[:, 0], -1)
+    matched = torch.zeros_like(best, dtype=torch.long)
+    own = []
+    step = max(1, MAX_PAIRS // len(corners))
+    for start in range(0, len(boxes), step):
+        overlaps = box_iou(boxes[start : start + step], corners)  # (g, P)
+        overlap, row = overlaps.max(0)
+        is_better = overlap > best
+        best, matched = overlap.where(is_better, best), (start + row).where(is_better, matched)
+        own.append(overlaps.max(1))
+    return best, matched, torch.cat([o.values for o in own]), torch.cat([o.indices for o in own])
 
 
 def encode_points(points: Tensor, priors: Tensor, variance: float) -> Tensor:
