@@ -135,6 +135,12 @@ def test_odd_images_pass(record):
         assert len(found.keypoints) == len(found.vertices) == len(found)
 
 
+def test_images_without_faces_are_cropped_not_padded():
+    for seed in range(10):
+        found = transform(make_record([], size=(40, 200)), seed)
+        assert found.image.reshape(50, -1).std(1).min() > 20
+
+
 def test_absent_points_stay_absent():
     record = make_record([[30, 40, 50, 60]])
     record.keypoints[:] = 0

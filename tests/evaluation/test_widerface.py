@@ -64,8 +64,14 @@ def test_order_of_the_rows_and_scale_of_the_scores_do_not_matter():
     assert evaluate(found)["easy"] == pytest.approx(0.5 + 0.5 * 2 / 3)
 
 
+def test_the_better_detection_takes_the_face_wherever_it_stands():
+    found = {A: rows([10, 10, 40, 40, 0.1], [300, 0, 9, 9, 0.5], [10, 10, 40, 40, 0.9])}
+    assert evaluate(found)["easy"] == 0.5
+
+
 def test_equal_scores_nothing_found_and_empty_lists():
-    assert evaluate({A: rows([10, 10, 40, 40, 1.0])})["easy"] == 0.5
+    with np.errstate(all="raise"):
+        assert evaluate({A: rows([10, 10, 40, 40, 1.0])})["easy"] == 0.5
     assert evaluate({}) == evaluate({A: rows()}) == dict.fromkeys(LEVELS, 0.0)
     truth = make_truth()
     for own in truth.counted.values():

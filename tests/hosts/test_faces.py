@@ -267,3 +267,52 @@ def test_detectron2_nme(perfect):
         evaluator.process([{"image_id": image["image_id"]}], [{"instances": instances}])
     assert evaluator.evaluate()["points"] == pytest.approx(EXPECTED_POINTS, abs=0.01)
     MetadataCatalog.remove("faces_of_the_nme_test")
+
+
+ODD = {
+    "no faces": "",
+    "ignored faces only": "5 6 0 30\n9 9 7 0\n",
+    "faces of one and two pixels": "5 6 1 1\n30 30 2 2\n",
+    "no points": f"20 20 60 70 {'-1 ' * 15}0\n",
+    "points outside": f"20 20 60 70 {'-0 400 0 ' * 5}0\n20 20 60 70 {'4000 9 1 ' * 5}0\n",
+}
+
+
+@pytest.fixture
+def odd_data(shapes_data, tmp_path, monkeypatch) -> None:
+    """A training set of five such pictures in the place of the drawn ones, from a label file."""
+    from metaheads.cli import main
+
+    shutil.copytree(shapes_data / "shapes", tmp_path / "shapes")
+    source, lines = tmp_path / "source", []
+    (source / "images").mkdir(parents=True)
+    pictures = sorted((tmp_path / "shapes/faces/train").iterdir())
+    for path, text in zip(pictures, ODD.values(), strict=False):
+        shutil.copy(path, source / "images")
+        lines.append(f"# {path.name}\n{text}")
+    (source / "label.txt").write_text("".join(lines))
+    out = tmp_path / "shapes/annotations/faces_train.json"
+    out.unlink()
+    command = ["convert-dataset", "--from", "retinaface", str(source), "--out", str(out)]
+    assert main(command) == 0
+    monkeypatch.setenv("METAHEADS_DATA", str(tmp_path))
+
+
+@each_host
+def test_odd_faces_train(host, odd_data, tmp_path):
+    """Without faces, with ignored, tiny or pointless ones: losses stay finite, weights move."""
+    from metaheads.cli import main
+
+    options = {
+        "mmdet": [
+            "train_cfg.max_iters=5",
+            "train_cfg.val_interval=5",
+            "train_dataloader.batch_size=1",
+        ],
+        "detectron2": ["SOLVER.MAX_ITER=5", "SOLVER.IMS_PER_BATCH=1", "TEST.EVAL_PERIOD=5"],
+    }[host]
+    work = tmp_path / "work"
+    command = ["train", "--config-file", FACES, "--host", host, "--work-dir", str(work)]
+    assert main([*command, *options]) == 0
+    scores = json.loads((work / "results.json").read_text())
+    assert "points/NME" in scores and "points/vertices_NME" in scores
