@@ -65,4 +65,5 @@ model = dict(
         mesh_file="shapes/annotations/mesh.json",
     )
 )
+optim_wrapper = dict(optimizer=dict(lr=0.003))
 default_hooks = dict(checkpoint=dict(save_best="coco/bbox_mAP"))
