@@ -39,6 +39,7 @@ setup(
         "numpy",
         "opencv-python",
         "pycocotools",
+        "scipy",
         "pillow",
         "tensorboard",
         "tqdm",

@@ -69,6 +69,22 @@ def test_finish_scales_clips_and_pastes():
     assert detections.boxes[0, 0] == -5, "finishing twice must give the same"
 
 
+def test_vertices_travel_like_keypoints():
+    vertices = torch.tensor([[[1.0, 2.0, 3.0]], [[4.0, 5.0, -6.0]], [[torch.nan] * 3]])
+    targets = make_targets(3)
+    targets.vertices = vertices
+    assert torch.equal(Targets.cat([targets[:1], targets[1:2]]).vertices, vertices[:2])
+    found = Detections(targets.boxes, torch.ones(3), targets.labels, vertices=vertices)
+    half = Geometry.from_resize((10, 10), (5, 20))  # twice as wide, half as high
+    finished = found.finish(half).vertices
+    torch.testing.assert_close(finished[:2, 0], torch.tensor([[2.0, 1, 3], [8, 2.5, -6]]))
+    assert finished[2].isnan().all()
+    larger = Geometry.from_resize((10, 10), (30, 30))
+    torch.testing.assert_close(found[1:2].finish(larger).vertices[0, 0], 3 * vertices[1, 0])
+    found.vertices = vertices[..., :2]
+    assert found.finish(half).vertices.shape == (3, 1, 2)
+
+
 def test_finish_of_nothing():
     nothing = Detections(
         torch.zeros(0, 4),

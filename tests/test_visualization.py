@@ -209,3 +209,19 @@ def test_side_by_side(image):
     titles = both[:10]
     assert (titles[:, :160] < 255).any() and (titles[:, 164:] < 255).any()
     assert (both[-15:, 164:] == 255).all()
+
+
+def test_vertices_are_dots_inside_of_the_image(image):
+    vertices = np.full((2, 3, 3), np.nan, np.float32)
+    vertices[0] = [[10.6, 20.2, 5], [-3, 40, 0], [159.9, 119.9, 1]]
+    boxes = np.array([[5, 5, 60, 60], [70, 70, 90, 90]], np.float32)
+    options = {"show_boxes": False, "show_labels": False, "color_by": "class"}
+    with np.errstate(invalid="raise"):
+        drawn = draw_objects(image, boxes, np.zeros(2, int), NAMES, vertices=vertices, **options)
+    changed = np.argwhere((drawn != image).any(2)).tolist()
+    assert changed == [[20, 10], [119, 159]]
+    assert tuple(drawn[20, 10]) == class_color(0)
+    found = make_detections([[5, 5, 60, 60]])
+    found.masks, found.vertices = None, torch.tensor(vertices[:1, :, :2])
+    drawn = draw_detections(image, found, NAMES, scale=2.0, **options)
+    assert (drawn[40, 21] == class_color(0)).all()

@@ -1,9 +1,10 @@
-"""Finding a config by name or path, and the host that it is for."""
+"""Finding a config by name or path, the host that it is for, and the data that it names."""
 
 from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 import re
 from pathlib import Path
 
@@ -26,6 +27,11 @@ def config_root() -> Path:
     raise FileNotFoundError(
         f"no folder `configs` in {package} or {package.parents[1]}: reinstall metaheads"
     )
+
+
+def data_path(path: str) -> str:
+    """An absolute path as it is, another one below $METAHEADS_DATA, or below `data` without it."""
+    return str(Path(os.environ.get("METAHEADS_DATA", "data")) / path)
 
 
 def installed_hosts() -> list[str]:

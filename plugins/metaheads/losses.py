@@ -25,6 +25,27 @@ def known_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return summed / (labels != IGNORED).sum().clamp(min=1)
 
 
+def hard_examples(
+    logits: Tensor, classes: Tensor, negatives_per_positive: int, *, min_positives: int = 1
+) -> Tensor:
+    """(B, P) bool: all positives, and per image the negatives that look least like background.
+
+    Hardness is logsumexp(logits) - background (MultiBoxLoss of YOLACT and RetinaFace).
+
+    Args:
+        logits: (B, P, 1 + C).
+        classes: (B, P): -1 neutral, 0 background, 1 + label.
+        min_positives: an image with fewer counts as one with so many.
+    """
+    hardness = logits.logsumexp(2) - logits[..., 0]
+    hardness = hardness.masked_fill(classes != 0, -1.0)  # hardness of a candidate is never negative
+    wanted = (classes > 0).sum(1).clamp(min=min_positives) * negatives_per_positive
+    order = hardness.argsort(1, descending=True)
+    rank = torch.empty_like(order)
+    rank.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
+    return (classes > 0) | ((classes == 0) & (rank < wanted[:, None]))
+
+
 def check_finite(
     losses: Mapping[str, Tensor], images: Sequence[str], targets: Sequence[Targets]
 ) -> None:

@@ -9,6 +9,7 @@ points (x, y).
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -63,6 +64,8 @@ class Targets(_PerObject):
         is_crowd: (N,) bool; a crowd region is neither object nor background.
         masks: (N, H, W) bool.
         keypoints: (N, K, 3): x, y, visibility (0 absent, 1 hidden, 2 visible).
+        vertices: (N, V, D) of a mesh, D 2 or 3: x, y as of keypoints, and z in the same unit,
+            relative to anything; NaN for an object without a mesh.
         instance_ids: (N,) int64, the same object over the frames of a video.
         semantic: (H, W) int64 panoptic labels (things 0..T-1, stuff behind them), 255 where nothing
             is known; of the whole image, not of an object.
@@ -74,6 +77,7 @@ class Targets(_PerObject):
     is_crowd: Tensor
     masks: Tensor | None = None
     keypoints: Tensor | None = None
+    vertices: Tensor | None = None
     instance_ids: Tensor | None = None
     semantic: Tensor | None = None
 
@@ -116,6 +120,12 @@ class Geometry:
         rows = tuple(x * scale_x for x in across), tuple(y * scale_y for y in down)
         return Geometry(self.input_size, original_size, rows)  # type: ignore[arg-type]
 
+    @property
+    def scale(self) -> float:
+        """Pixels of the original image per pixel of the network input, the mean of both axes."""
+        (a, b, _), (d, e, _) = self.to_original
+        return math.sqrt(abs(a * e - b * d))
+
     def points_to_original(self, points: Tensor) -> Tensor:
         """(..., 2) points of the network input -> of the original image."""
         matrix = points.new_tensor(self.to_original)
@@ -143,6 +153,7 @@ class Detections(_PerObject):
         mask_frames: (N, 4) boxes that the unfinished masks cover.
         mask_scores: (N,) score of the mask where it differs from that of the box (mask scoring).
         keypoints: (N, K, 3): x, y, score.
+        vertices: (N, V, D) of a mesh, D 2 or 3: x, y as of keypoints, and z in the same unit.
         integer_boxes: `finish` cuts the boxes to whole pixels, as the authors of YOLACT do.
     """
 
@@ -153,6 +164,7 @@ class Detections(_PerObject):
     mask_frames: Tensor | None = None
     mask_scores: Tensor | None = None
     keypoints: Tensor | None = None
+    vertices: Tensor | None = None
     integer_boxes: bool = False
 
     def finish(self, geometry: Geometry, mask_threshold: float = 0.5) -> Detections:
@@ -161,19 +173,23 @@ class Detections(_PerObject):
         height, width = geometry.original_size
         boxes = geometry.boxes_to_original(self.boxes)
         boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
-        masks, keypoints = self.masks, self.keypoints
+        masks, keypoints, vertices = self.masks, self.keypoints, self.vertices
         if masks is not None:
             assert self.mask_frames is not None, "unfinished masks need the frames they cover"
             masks = paste_masks(masks, self.mask_frames, geometry, mask_threshold)
         if keypoints is not None:
             xy = geometry.points_to_original(keypoints[..., :2])
             keypoints = torch.cat((xy, keypoints[..., 2:]), -1)
+        if vertices is not None:
+            xy = geometry.points_to_original(vertices[..., :2])
+            vertices = torch.cat((xy, vertices[..., 2:] * geometry.scale), -1)
         return dataclasses.replace(
             self,
             boxes=boxes.trunc() if self.integer_boxes else boxes,
             masks=masks,
             mask_frames=None,
             keypoints=keypoints,
+            vertices=vertices,
         )
 
 

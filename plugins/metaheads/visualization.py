@@ -57,6 +57,7 @@ def draw_detections(
         scores=drawn.scores.numpy(),
         masks=None if drawn.masks is None else drawn.masks.numpy(),
         keypoints=None if drawn.keypoints is None else drawn.keypoints.numpy(),
+        vertices=None if drawn.vertices is None else drawn.vertices.numpy(),
         scale=scale,
         color_by=color_by,
         show_boxes=show_boxes,
@@ -75,6 +76,7 @@ def draw_record(record: Record, class_names: Sequence[str], **options: Any) -> n
         is_crowd=record.is_crowd,
         masks=record.masks,
         keypoints=record.keypoints,
+        vertices=record.vertices,
         **options,
     )
 
@@ -89,6 +91,7 @@ def draw_objects(
     is_crowd: ndarray | None = None,
     masks: ndarray | None = None,
     keypoints: ndarray | None = None,
+    vertices: ndarray | None = None,
     scale: float = 1.0,
     color_by: str = "auto",
     show_boxes: bool = True,
@@ -104,6 +107,7 @@ def draw_objects(
         is_crowd: (N,) bool.
         masks: (N, H, W) bool.
         keypoints: (N, K, 3): x, y and visibility or score; drawn where that is above 0.
+        vertices: (N, V, D): x, y and more; dots, none where they are NaN.
 
     Returns:
         (H * scale, W * scale, 3) uint8; the image itself is left as it is.
@@ -128,6 +132,8 @@ def draw_objects(
     if show_boxes:
         for index in np.argsort(-areas, kind="stable"):
             _draw_box(canvas, boxes[index], colors[index], style)
+    if vertices is not None:
+        _draw_vertices(canvas, vertices, colors, scale, style)
     if keypoints is not None:
         _draw_keypoints(canvas, keypoints, colors, scale, style)
     if show_labels:
@@ -277,6 +283,18 @@ def _draw_keypoints(
                 centre = int(x * scale), int(y * scale)
                 cv2.circle(canvas, centre, 2 * style.line + 1, (255, 255, 255), -1, cv2.LINE_AA)
                 cv2.circle(canvas, centre, 2 * style.line, color, -1, cv2.LINE_AA)
+
+
+def _draw_vertices(
+    canvas: ndarray, vertices: ndarray, colors: ndarray, scale: float, style: Style
+) -> None:
+    """Squares as wide as a line; all of an object at once, there may be thousands."""
+    limits = canvas.shape[1], canvas.shape[0]
+    for points, color in zip(np.asarray(vertices)[..., :2], colors, strict=True):
+        places = np.floor(points[np.isfinite(points).all(1)] * scale).astype(int)
+        for offset in np.ndindex(style.line, style.line):
+            x, y = (places + offset)[((places + offset >= 0) & (places + offset < limits)).all(1)].T
+            canvas[y, x] = color
 
 
 def _text(

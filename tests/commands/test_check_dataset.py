@@ -18,7 +18,7 @@ from metaheads.datasets.shapes import make_shapes
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
-    make_shapes(folder, num_train=6, num_val=3, num_clips=0, seed=5)
+    make_shapes(folder, num_train=6, num_val=3, num_clips=0, num_faces=(0, 0), seed=5)
     return folder
 
 

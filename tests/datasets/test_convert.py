@@ -126,7 +126,7 @@ def test_voc_masks(voc):
 
 
 def test_panoptic_agrees_with_its_png(tmp_path, capsys):
-    make_shapes(tmp_path, num_train=0, num_val=3, num_clips=0, seed=2)
+    make_shapes(tmp_path, num_train=0, num_val=3, num_clips=0, num_faces=(0, 0), seed=2)
     things = tmp_path / "annotations/instances_val.json"
     content = json.loads(things.read_text())
     height, width = content["images"][0]["height"], content["images"][0]["width"]

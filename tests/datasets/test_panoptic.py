@@ -312,7 +312,7 @@ def test_embedded_data_are_read_as_they_are(tmp_path):
     """Against the plainest reading: one comparison of the whole image per segment."""
     from metaheads.datasets.shapes import make_shapes
 
-    make_shapes(tmp_path, num_train=6, num_val=2, num_clips=0, seed=5)
+    make_shapes(tmp_path, num_train=6, num_val=2, num_clips=0, num_faces=(0, 0), seed=5)
     file = tmp_path / "annotations/panoptic_train.json"
     content = json.loads(file.read_text())
     ids_of = {c["id"]: c for c in content["categories"]}

@@ -24,7 +24,7 @@ FIGURE = shapes.THINGS["figure"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("shapes") / "data"
-    shapes.make_shapes(folder, num_train=60, num_val=10, num_clips=3)
+    shapes.make_shapes(folder, num_train=60, num_val=10, num_clips=3, num_faces=(40, 12))
     return folder
 
 
@@ -246,15 +246,17 @@ def test_val_differs_from_train(folder):
 
 
 def test_equal_arguments_give_equal_bytes(folder, tmp_path):
-    shapes.make_shapes(tmp_path / "few", num_train=3, num_val=1, num_clips=1)
-    shapes.make_shapes(tmp_path / "again", num_train=3, num_val=1, num_clips=1)
+    shapes.make_shapes(tmp_path / "few", num_train=3, num_val=1, num_clips=1, num_faces=(0, 0))
+    shapes.make_shapes(tmp_path / "again", num_train=3, num_val=1, num_clips=1, num_faces=(0, 0))
     few = list_bytes(tmp_path / "few")
     assert few == list_bytes(tmp_path / "again")
     many = list_bytes(folder)  # a scene does not depend on how many there are
     pictures = [name for name in few if name.endswith((".png", ".npz"))]
     assert len(pictures) == 2 * 3 + 2 * 1 + 8 + 8 + 7
     assert all(few[name] == many[name] for name in pictures)
-    shapes.make_shapes(tmp_path / "other", num_train=1, num_val=0, num_clips=0, seed=1)
+    shapes.make_shapes(
+        tmp_path / "other", num_train=1, num_val=0, num_clips=0, num_faces=(0, 0), seed=1
+    )
     assert list_bytes(tmp_path / "other")["train/000001.png"] != few["train/000001.png"]
 
 
@@ -348,7 +350,7 @@ def test_flow_explains_the_pictures(folder):
 
 def test_existing_folders_are_respected(tmp_path):
     target = tmp_path / "data"
-    few = {"num_train": 1, "num_val": 0, "num_clips": 0}
+    few = {"num_train": 1, "num_val": 0, "num_clips": 0, "num_faces": (0, 0)}
     target.mkdir()  # an empty folder may be used
     shapes.make_shapes(target, **few)
     (target / "train" / "000001.png").write_bytes(b"changed")
@@ -425,7 +427,18 @@ def test_sizes_scale_with_the_picture(size):
 def test_command_writes_and_reports(tmp_path, capsys):
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    words = ["--num-train=2", "--num-val=1", "--num-clips=0", "--size", "64", "96", "--seed=5"]
+    words = [
+        "--num-train=2",
+        "--num-val=1",
+        "--num-clips=0",
+        "--num-faces",
+        "0",
+        "0",
+        "--size",
+        "64",
+        "96",
+        "--seed=5",
+    ]
     args = parser.parse_args([str(tmp_path / "data"), *words])
     assert command.run(args) == 0
     assert read_picture(tmp_path / "data" / "train" / "000002.png").shape == (64, 96, 3)

@@ -230,7 +230,9 @@ def test_bad_arguments():
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small embedded data set, and predictions of val and of the clips that are shifted."""
     folder = tmp_path_factory.mktemp("panoptic")
-    make_shapes(folder, num_train=1, num_val=40, num_clips=2, size=(48, 64), seed=5)
+    make_shapes(
+        folder, num_train=1, num_val=40, num_clips=2, num_faces=(0, 0), size=(48, 64), seed=5
+    )
     for name, png_folder in (("panoptic_val", "panoptic_val"), ("clips", "panoptic_clips")):
         data = json.loads((folder / f"annotations/{name}.json").read_text())
         for annotation in data["annotations"]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from . import centernet_points, cornernet, panoptic_quality, upsnet, yolact
+from . import centernet_points, cornernet, panoptic_quality, retinaface, upsnet, yolact
 from .cases import Case, UnknownCase, find_cases, folder
 
 RUN = {
@@ -19,6 +19,7 @@ RUN = {
     "centernet_triplets": cornernet.run,
     "cornernet": cornernet.run,
     "panoptic_quality": panoptic_quality.run,
+    "retinaface": retinaface.run,
     "upsnet": upsnet.run,
     "yolact": yolact.run,
 }
@@ -26,7 +27,6 @@ NOT_YET = (
     "yolact_edge",
     "vpsnet",
     "hourglass",
-    "retinaface",
     "densepose",
     "landmarks",
 )

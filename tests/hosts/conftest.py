@@ -19,7 +19,7 @@ CATEGORIES = [{"id": 3, "name": "square"}, {"id": 7, "name": "disc"}]
 def shapes_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for $METAHEADS_DATA with a small embedded data set (also crowds, empty images)."""
     root = tmp_path_factory.mktemp("data")
-    make_shapes(root / "shapes", num_train=24, num_val=6, num_clips=0, seed=3)
+    make_shapes(root / "shapes", num_train=24, num_val=6, num_clips=0, num_faces=(12, 4), seed=3)
     return root
 
 

@@ -23,6 +23,7 @@ NAMES = (
     "centernet_points/centernet_points_pose_hourglass_small_160_shapes",
     "cornernet/cornernet_small_160_shapes",
     "centernet_triplets/centernet_triplets_small_160_shapes",
+    "retinaface/retinaface_mnet025_160_faces",
 )
 
 
@@ -54,11 +55,14 @@ def made_targets(core) -> list[Targets]:
         mask[y1:y2, x1:x2] = True
     crowd = torch.tensor([False, False, True])
     labels = torch.tensor([0, 6, 3]).clamp(max=core.num_classes - 1)
-    keypoints = None
-    if getattr(core, "num_joints", 0):
-        keypoints = boxes[:, None, :2] + torch.rand(3, core.num_joints, 2) * 40
+    keypoints = vertices = None
+    if count := getattr(core, "num_joints", getattr(core, "num_keypoints", 0)):
+        keypoints = boxes[:, None, :2] + torch.rand(3, count, 2) * 40
         keypoints = torch.cat((keypoints, torch.full_like(keypoints[..., :1], 2)), -1)
-    return [Targets((160, 160), boxes, labels, crowd, masks, keypoints) for _ in range(2)]
+    if count := getattr(core, "num_vertices", 0):
+        vertices = boxes[:, None, :1] + torch.rand(3, count, core.vertex_dimensions) * 40
+        vertices[1] = torch.nan  # of one object there is no mesh
+    return [Targets((160, 160), boxes, labels, crowd, masks, keypoints, vertices)] * 2
 
 
 def test_same_tensors_give_same_outputs_and_losses(models):
@@ -94,6 +98,9 @@ def compare(models, name: str) -> int:
         assert (ours.keypoints is None) == (theirs.keypoints is None)
         if ours.keypoints is not None:
             assert_close(ours.keypoints, theirs.keypoints, rtol=1e-4, atol=1e-2)
+        assert (ours.vertices is None) == (theirs.vertices is None)
+        if ours.vertices is not None:
+            assert_close(ours.vertices, theirs.vertices, rtol=1e-4, atol=1e-2)
         count += len(ours)
     return count
 
@@ -184,7 +191,8 @@ def test_evaluation_at_several_sizes(host, name, shapes_data, monkeypatch, tmp_p
             train(name, host, [], options, work_dir=str(tmp_path), check_data=False)
         return
     train(name, host, [], options, work_dir=str(tmp_path), check_data=False)
-    images = len(list((shapes_data / "shapes/val").iterdir()))
+    folder = "shapes/faces/val" if name.endswith("_faces") else "shapes/val"
+    images = len(list((shapes_data / folder).iterdir()))
     assert len(views) == 3 * images and all(shape[0] == 2 for shape in views)
     assert len({shape[2:] for shape in views}) == 3
     assert views[0][3] < views[2][3] and views[1][3] < views[0][3], "the own size first"

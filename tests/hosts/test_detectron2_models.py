@@ -51,7 +51,7 @@ def picture(size=(64, 64)) -> torch.Tensor:
     return torch.randint(0, 256, (3, *size), dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("name", ["DeformableResNet", "Darknet53"])
+@pytest.mark.parametrize("name", ["DeformableResNet", "Darknet53", "MobileNetV1", "SlimNet"])
 def test_registered_backbones_tell_their_shapes(name):
     cfg = get_cfg()
     add_metaheads_config(cfg)

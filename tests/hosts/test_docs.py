@@ -33,7 +33,7 @@ SHORT = {
 MADE = {
     "benchmark": ["speed/benchmark.png"],
     "check_dataset": ["samples.jpg", "report.json"],
-    "convert_dataset": ["labelme.json", "voc.json", "cells.json", "panoptic.json"],
+    "convert_dataset": ["labelme.json", "voc.json", "cells.json", "train.json", "panoptic.json"],
     "demo": [
         "found/clip.mp4",
         "found/results.json",
@@ -108,7 +108,9 @@ def for_host(text: str, host: str) -> str:
 
 def write_world(host: str, folder: Path, page: str) -> None:
     """What the pages take for granted: `make demo` was run, and there are some pictures."""
-    make_shapes(folder / "data/shapes", num_train=8, num_val=3, num_clips=0, seed=1)
+    make_shapes(
+        folder / "data/shapes", num_train=8, num_val=3, num_clips=0, num_faces=(0, 0), seed=1
+    )
     shutil.copytree(folder / "data/shapes/val", folder / "pictures")
     write_video(folder / "clip.mp4", 4)
     model = load("yolact/yolact_r18_128_shapes", host=host, device="cpu")
@@ -143,6 +145,18 @@ def write_other_formats(folder: Path) -> None:
     sky = {"id": 100, "name": "sky", "supercategory": "stuff"}
     stuff = {"images": content["images"], "categories": [sky], "annotations": []}
     (folder / "stuff.json").write_text(json.dumps(stuff))
+    write_faces(folder / "widerface/train", "label.txt", f"5 6 20 30 {'1 1 0 ' * 5}0.5")
+
+
+def write_faces(folder: Path, file: str, face: str) -> None:
+    """A face in a picture, as the text files of face data sets describe it."""
+    path = folder / "images/0--Parade/a.png"
+    path.parent.mkdir(parents=True)
+    noise = np.random.default_rng(len(str(folder))).integers(0, 255, (60, 80, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    name = "0--Parade/a.png"
+    lines = [f"# {name}", face] if file == "label.txt" else [name, "1", face]
+    (folder / file).write_text("\n".join(lines) + "\n")
 
 
 def write_labelme(folder: Path, data: Path, split: str) -> None:
@@ -165,7 +179,7 @@ def write_labelme(folder: Path, data: Path, split: str) -> None:
 @pytest.mark.slow
 @each_host
 def test_your_own_data(host, tmp_path, monkeypatch, capsys):
-    make_shapes(tmp_path / "shapes", num_train=8, num_val=3, num_clips=0, seed=1)
+    make_shapes(tmp_path / "shapes", num_train=8, num_val=3, num_clips=0, num_faces=(0, 0), seed=1)
     for split in ("train", "val"):
         write_labelme(tmp_path / "pictures" / split, tmp_path / "shapes", split)
     monkeypatch.chdir(tmp_path)
@@ -199,7 +213,7 @@ def write_config(host: str, folder: Path) -> None:
 @each_host
 def test_own_panoptic_data(host, tmp_path, monkeypatch, capsys):
     """The page's check and config, on small images of the embedded data and for two steps."""
-    make_shapes(tmp_path / "shapes", num_train=4, num_val=1, num_clips=0, seed=1)
+    make_shapes(tmp_path / "shapes", num_train=4, num_val=1, num_clips=0, num_faces=(0, 0), seed=1)
     (tmp_path / "panoptic").mkdir()
     annotations = tmp_path / "shapes/annotations"
     (tmp_path / "shapes/train").rename(tmp_path / "panoptic/images")
@@ -231,6 +245,20 @@ def test_own_panoptic_data(host, tmp_path, monkeypatch, capsys):
     assert main([*words, *options]) == 0
     assert "(of 13)" in capsys.readouterr().out
     assert [*(tmp_path / "work").glob("*.pth")]
+
+
+def test_faces(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    face = f"5 6 20 30 {'9 9 0 ' * 5}0.5"
+    write_faces(tmp_path / "widerface/WIDER_train", "label.txt", face)
+    name = "wider_face_val_bbx_gt.txt"
+    write_faces(tmp_path / "widerface/WIDER_val", name, "5 6 20 30 0 0 0 0 0 0")
+    (tmp_path / "widerface/annotations").mkdir()
+    lines = commands(DOCS / "FACES.md")
+    assert len(lines) == 3
+    for line in lines:
+        assert main(shlex.split(line)[1:]) == 0, line
+    assert "no faults" in capsys.readouterr().out
 
 
 def test_links_of_the_docs_lead_somewhere():

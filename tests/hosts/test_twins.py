@@ -27,6 +27,7 @@ PRETRAINED = {
         f"{TORCHVISION}resnet101-63fe2227.pth",
         f"{TORCHVISION}resnet101-63fe2227.pth?matching_heuristics=True",
     },
+    "torchvision://resnet152": {f"{TORCHVISION}resnet152-394f9c45.pth"},
     "open-mmlab://detectron2/resnet50_caffe": {"detectron2://ImageNetPretrained/MSRA/R-50.pkl"},
     "open-mmlab://detectron2/resnet101_caffe": {"detectron2://ImageNetPretrained/MSRA/R-101.pkl"},
     None: {""},

@@ -2,6 +2,7 @@
 
 from metaheads.architectures.centernet_points import CenterNetPoints
 from metaheads.architectures.cornernet import CenterNetTriplets, CornerNet
+from metaheads.architectures.retinaface import RetinaFace
 from metaheads.architectures.semantic import SemanticSegmenter
 from metaheads.architectures.upsnet import UPSNet
 from metaheads.architectures.yolact import Yolact
@@ -10,6 +11,7 @@ __all__ = [
     "CenterNetPoints",
     "CenterNetTriplets",
     "CornerNet",
+    "RetinaFace",
     "SemanticSegmenter",
     "UPSNet",
     "Yolact",

@@ -348,5 +348,5 @@ def draw_chart(report: dict[str, Any], target: Path) -> None:
 def _images(inputs: list[str] | None, count: int, folder: str) -> list[Path]:
     """The images asked for, or scenes drawn into `folder`."""
     if not inputs:
-        make_shapes(folder, num_train=0, num_val=count, num_clips=0)
+        make_shapes(folder, num_train=0, num_val=count, num_clips=0, num_faces=(0, 0))
     return find_images(inputs or [f"{folder}/val"], count)

@@ -17,6 +17,7 @@ EPILOG = """examples:
   tools/convert_dataset.py --from labelme pictures/ --out pictures/instances.json
   tools/convert_dataset.py --from voc VOC2012/ --out voc.json
   tools/convert_dataset.py --from yolo cells/ --classes red white --out cells.json
+  tools/convert_dataset.py --from retinaface widerface/train/ --out train.json
   tools/convert_dataset.py --from coco instances.json --stuff stuff.json --out panoptic.json
 """
 
@@ -24,7 +25,11 @@ EPILOG = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("input", type=Path, help="folder of the data (coco: instances JSON)")
+    parser.add_argument(
+        "input",
+        type=Path,
+        help="folder of the data (coco: instances JSON; faces: also the text file)",
+    )
     parser.add_argument("--from", dest="origin", required=True, choices=[*FORMATS, "coco"])
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--classes", nargs="+", help="names in the order of their ids")
@@ -51,6 +56,11 @@ def run(args: argparse.Namespace) -> int:
         f"{len(content['images'])} images, {len(content['annotations'])} objects of "
         f"{len(names)} classes ({', '.join(names)}) -> {args.out}\n"
     )
+    if builder.ignored:
+        sys.stdout.write(
+            f"{len(builder.ignored)} became crowds, which are ignored: "
+            f"{list_some(builder.ignored)}\n"
+        )
     if builder.skipped:
         sys.stdout.write(f"left out: {list_some(builder.skipped)}\n")
     return 0

@@ -26,7 +26,7 @@ from metaheads.commands.arguments import (
     add_trust_argument,
     check_output,
 )
-from metaheads.commands.results import PNGS, PanopticResults, ResultsFile, to_coco
+from metaheads.commands.results import PNGS, AlignedFaces, PanopticResults, ResultsFile, to_coco
 from metaheads.media import Frame, Source, VideoWriter, find_sources, write_image
 from metaheads.structures import Detections, PanopticSegmentation
 from metaheads.visualization_panoptic import draw_result
@@ -79,6 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write results.json: entries as in COCO results, with file, frame and class name; of "
         "panoptic models also panoptic.json and PNGs in COCO's panoptic format",
     )
+    parser.add_argument(
+        "--align",
+        action="store_true",
+        help="write every face upright, 112 x 112 pixels, to the folder `aligned` (models of five "
+        "keypoints)",
+    )
     parser.add_argument("--show", action="store_true", help="show them in a window; q ends")
     parser.add_argument("--keep-going", action="store_true", help="skip what cannot be read")
 
@@ -101,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     if model.is_panoptic and args.json:
         _refuse_to_overwrite(sources, [output / PNGS / each.name for each in targets])
     labels = _labels_of(args.classes, model.class_names)
-    if args.save or args.json:
+    if args.save or args.json or args.align:
         output.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_orderly_end())
@@ -138,12 +144,14 @@ def _process(
     """Predicts, draws and writes; of each source the path of its picture, without a suffix."""
     output = Path(args.output)
     files = _Files.open(model, output if args.json else None, stack)
+    faces = AlignedFaces(output if args.align else None)
     done = _Progress(stack, [source for source, _ in sources])
     for number, (source, target) in enumerate(sources, start=1):
         with _Pictures(target if args.save else None, source) as pictures:
             for frame in readable(source, args.keep_going, done):
                 assert frame.image is not None
                 found = _select(model, frame.image, args, labels)
+                faces.add(found, target.name, source, frame)
                 files.add(found, target.name, source, number, frame)
                 done.count(found)
                 if not (args.save or args.show):
@@ -152,7 +160,7 @@ def _process(
                 pictures.write(drawn)
                 if args.show and _show(drawn):
                     return
-    where = f" -> {output}" if args.save or args.json else ""
+    where = f" -> {output}" if args.save or args.json or args.align else ""
     what = "segments" if model.is_panoptic else "detections"
     sys.stdout.write(f"{done.frames} pictures, {done.found} {what}{where}\n")
 

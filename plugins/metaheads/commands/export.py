@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     network = _network(model, args)
     with tempfile.TemporaryDirectory() as folder:
         if not args.images:
-            make_shapes(folder, num_train=0, num_val=args.max_images, num_clips=0)
+            make_shapes(folder, num_train=0, num_val=args.max_images, num_clips=0, num_faces=(0, 0))
         paths = find_images(args.images or [f"{folder}/val"], args.max_images)
         inputs = [network_input(model, path) for path in paths]
     if args.fixed_batch:

@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(f"{importer.name}: {renamed.summary()}\n")
         sys.stdout.write(f"weights of {importer.source}, licence: {importer.licence}\n")
     model = load(args.config_file, host=args.host, device="cpu")
+    if importer:
+        importer.check(model.module)
     with of_file(file):
         coverage = load_into(
             model.module,

@@ -16,6 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-val", type=int, default=120, help="validation scenes (%(default)s)")
     parser.add_argument("--num-clips", type=int, default=8, help="moving clips (%(default)s)")
     parser.add_argument(
+        "--num-faces",
+        type=int,
+        nargs=2,
+        default=(700, 150),
+        metavar=("TRAIN", "VAL"),
+        help="scenes of faces for training and validation (700 150)",
+    )
+    parser.add_argument(
         "--size",
         type=int,
         nargs=2,
@@ -35,12 +43,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: see make_shapes.
     """
-    with tqdm.tqdm(total=args.num_train + args.num_val + args.num_clips, unit="scene") as bar:
+    total = args.num_train + args.num_val + args.num_clips + sum(args.num_faces)
+    with tqdm.tqdm(total=total, unit="scene") as bar:
         make_shapes(
             args.folder,
             num_train=args.num_train,
             num_val=args.num_val,
             num_clips=args.num_clips,
+            num_faces=tuple(args.num_faces),
             size=tuple(args.size),
             seed=args.seed,
             force=args.force,

@@ -1,4 +1,4 @@
-"""What `metaheads demo` writes besides pictures: results.json; panoptic.json and its PNGs.
+"""What `metaheads demo` writes besides pictures: results.json; panoptic.json and its PNGs; faces.
 
 The files grow entry by entry and are whole at any end, an error's as well; until then those of an
 earlier run stay.
@@ -15,11 +15,13 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from metaheads.alignment import ARCFACE_POINTS, align_face
 from metaheads.datasets.panoptic import describe_segments, to_colors
 from metaheads.media import Frame, Source, write_image
 from metaheads.structures import Detections, PanopticSegmentation
 
 PNGS = "panoptic"  # the folder of the panoptic PNGs
+ALIGNED = "aligned"  # the folder of the aligned faces
 
 
 class ResultsFile:
@@ -136,6 +138,44 @@ class PanopticResults:
             _unfinished(self._path).replace(self._path)
 
 
+class AlignedFaces:
+    """Each detection upright by its five keypoints, a PNG of 112 x 112 pixels in `aligned`.
+
+    `street.jpg` has `street_000.png`, ...; a frame of `clip.mp4` `clip_000012_000.png`, ...
+
+    Args:
+        folder: in which `aligned` is made; None writes nothing.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder and folder / ALIGNED
+        if self._folder:
+            self._folder.mkdir(parents=True, exist_ok=True)
+
+    def add(
+        self, found: Detections | PanopticSegmentation, name: str, source: Source, frame: Frame
+    ) -> None:
+        """Writes the faces of a frame.
+
+        Raises:
+            ValueError: the model does not give five keypoints.
+        """
+        if not self._folder:
+            return
+        keypoints = getattr(found, "keypoints", None)
+        if keypoints is None or keypoints.shape[1] != len(ARCFACE_POINTS):
+            given = "none" if keypoints is None else keypoints.shape[1]
+            raise ValueError(
+                f"--align needs a model of five keypoints (eyes, nose, corners of the mouth), such "
+                f"as RetinaFace; this one gives {given}: leave it out"
+            )
+        assert frame.image is not None
+        stem = f"{name}_{frame.index:06d}" if source.rate else name
+        for index, points in enumerate(keypoints[..., :2].numpy()):
+            path = self._folder / f"{stem}_{index:03d}.png"
+            write_image(path, align_face(frame.image, points))
+
+
 class _List:
     """Writes a JSON list entry by entry; an interruption leaves none half written."""
 
@@ -176,6 +216,8 @@ def to_coco(
         }
         if found.keypoints is not None:
             entry["keypoints"] = found.keypoints[index].flatten().tolist()
+        if found.vertices is not None:
+            entry["vertices"] = found.vertices[index].flatten().tolist()
         if found.masks is not None:
             encoded = rle.encode(np.asfortranarray(found.masks[index].numpy().astype(np.uint8)))
             entry["segmentation"] = {**encoded, "counts": encoded["counts"].decode()}

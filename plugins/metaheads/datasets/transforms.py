@@ -50,6 +50,9 @@ class Record:
         is_crowd: (N,) bool.
         masks: (N, H, W) bool.
         keypoints: (N, K, 3) float32: x, y, visibility (0 absent, 1 hidden, 2 visible).
+        vertices: (N, V, D) float32 of a mesh: x, y, and z in the same unit; NaN for an object
+            without a mesh.
+        vertex_flip: (V,) int64, which vertex of the mirrored mesh each one is; goes with vertices.
         semantic: (H, W) uint8 panoptic labels (things 0..T-1, stuff behind them), 255 where nothing
             is known; of the whole image: `select` leaves it as it is.
     """
@@ -60,6 +63,8 @@ class Record:
     is_crowd: ndarray
     masks: ndarray | None = None
     keypoints: ndarray | None = None
+    vertices: ndarray | None = None
+    vertex_flip: ndarray | None = None
     semantic: ndarray | None = None
 
     def __len__(self) -> int:
@@ -74,6 +79,7 @@ class Record:
             is_crowd=self.is_crowd[index],
             masks=None if self.masks is None else self.masks[index],
             keypoints=None if self.keypoints is None else self.keypoints[index],
+            vertices=None if self.vertices is None else self.vertices[index],
         )
 
 
@@ -188,22 +194,33 @@ def resize_record(record: Record, size: tuple[int, int]) -> Record:
 
 
 def _apply(view: View, record: Record, fill: tuple[float, ...] = (0.0, 0.0, 0.0)) -> Record:
-    masks, keypoints = record.masks, record.keypoints
+    return look(view, record, view.pixels(record.image, fill))
+
+
+def look(view: View, record: Record, image: ndarray) -> Record:
+    """What the view shows of a record's objects, with the image that it shows of the picture."""
+    masks, keypoints, vertices = record.masks, record.keypoints, record.vertices
+    if vertices is not None:
+        assert record.vertex_flip is not None
+        vertices = view.vertices(vertices, record.vertex_flip)
     return dataclasses.replace(
         record,
-        image=view.pixels(record.image, fill),
+        image=image,
         boxes=view.boxes(record.boxes),
         masks=None if masks is None else view.masks(masks),
         keypoints=None if keypoints is None else view.keypoints(keypoints),
+        vertices=vertices,
         semantic=None if record.semantic is None else view.semantic(record.semantic),
     )
 
 
-def distort_colors(image: ndarray, color_order: str = "rgb", rng: Any = np.random) -> ndarray:
+def distort_colors(
+    image: ndarray, color_order: str = "rgb", rng: Any = np.random, max_hue: float = 18
+) -> ndarray:
     """SSD's photometric distortion: each of four changes half of the time.
 
     Brightness +-32; contrast 0.5 to 1.5, before or after the colours; saturation 0.5 to 1.5; hue
-    +-18 degrees. The authors let colours leave 0..255; here they are clipped.
+    +-max_hue degrees. The authors let colours leave 0..255; here they are clipped.
 
     Args:
         image: (H, W, 3) on 0..255.
@@ -219,7 +236,7 @@ def distort_colors(image: ndarray, color_order: str = "rgb", rng: Any = np.rando
     if contrast is not None and contrast_first:
         image *= contrast
     saturation = rng.uniform(0.5, 1.5) if rng.uniform() < 0.5 else 1.0
-    hue = rng.uniform(-18, 18) if rng.uniform() < 0.5 else 0.0
+    hue = rng.uniform(-max_hue, max_hue) if rng.uniform() < 0.5 else 0.0
     image = np.clip(image, 0, 255, out=image)
     if saturation != 1 or hue:
         image = _shift_saturation_and_hue(image, saturation, hue, color_order)
@@ -261,7 +278,7 @@ def _sample_crop(record: Record, canvas: Window, rng: Any) -> Window | None:
     boxes = record.boxes[~record.is_crowd]
     while rng.uniform(0, 6) >= 1:
         for window in _random_windows(canvas, rng):
-            if not len(boxes) or _centres_inside(boxes, window).any():
+            if not len(boxes) or centres_inside(boxes, window).any():
                 return window
     return None
 
@@ -280,7 +297,7 @@ def _random_windows(canvas: Window, rng: Any) -> Iterator[Window]:
         yield Window(*np.add(corners, canvas[:2] * 2).tolist())
 
 
-def _centres_inside(boxes: ndarray, window: Window) -> ndarray:
+def centres_inside(boxes: ndarray, window: Window) -> ndarray:
     """(N,) bool."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     return ((centres > window[:2]) & (centres < window[2:])).all(1)
@@ -297,5 +314,5 @@ def _drop_outside(record: Record, window: Window) -> Record:
         xy = keypoints[..., :2]
         inside = ((xy >= window[:2]) & (xy <= window[2:])).all(-1, keepdims=True)
         keypoints = np.where(inside, keypoints, 0)
-    stays = _centres_inside(record.boxes, window) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+    stays = centres_inside(record.boxes, window) & (boxes[:, 2:] > boxes[:, :2]).all(1)
     return dataclasses.replace(record, boxes=boxes, keypoints=keypoints).select(stays)

@@ -163,6 +163,18 @@ class View:
         xy = np.where(visibility > 0, self._points(keypoints[..., :2]), 0)
         return np.concatenate((xy, visibility), -1)
 
+    def vertices(self, vertices: ndarray, flip: ndarray) -> ndarray:
+        """(N, V, D) -> (N, V, D) float32; z grows as the mean of both axes, NaN stays.
+
+        Args:
+            flip: (V,) which vertex of the mirrored mesh each one is.
+        """
+        if self.is_mirrored:
+            vertices = vertices[:, flip]
+        (height, width), (result_height, result_width) = self._turned_size, self.result_size
+        scale = np.float32(np.sqrt(result_height / height * result_width / width))
+        return np.concatenate((self._points(vertices[..., :2]), vertices[..., 2:] * scale), -1)
+
     @property
     def result_size(self) -> tuple[int, int]:
         return self.size or self._turned_size

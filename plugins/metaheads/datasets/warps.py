@@ -19,7 +19,7 @@ from metaheads.datasets.transforms import Record
 from metaheads.datasets.views import fit_short_side, resize_image, scale_size
 from metaheads.structures import Geometry
 
-VIEW_KINDS = ("keep", "pad", "fit", "short")
+VIEW_KINDS = ("keep", "pad", "fit", "short", "original")
 # Principal components of ImageNet's colours, in BGR on [0, 1] (Krizhevsky et al., 2012).
 _EIGENVALUES = np.array([0.2141788, 0.01817699, 0.00341571], np.float32)
 _EIGENVECTORS = np.array(
@@ -99,7 +99,8 @@ class TestView:
         kind: "keep" leaves its resolution and surrounds it with black up to the next multiples,
             "pad" up to one less; "fit" brings its longer side to the view's width; "short" (the
             hosts' usual way, by our own kernel) stretches it until its shorter side is size[0], or
-            the longer one size[1].
+            the longer one size[1]; "original" shows it as it is. RetinaFace's authors test on WIDER
+            FACE by "original" or by "short" with size (1600, 2150).
         size: (h, w) of the view, for "fit"; sides, for "short".
         multiple: of which the view's sides are, for "keep" and "pad"; a power of two.
 
@@ -133,6 +134,9 @@ class TestView:
         if self.sides:
             short, longest = (max(1, round(side * scale)) for side in self.sides)
             size = fit_short_side(original, short, longest)
+            return resize_image(image, size), Geometry.from_resize(size, original)
+        if self.kind == "original":
+            size = tuple(max(1, round(side * scale)) for side in original)
             return resize_image(image, size), Geometry.from_resize(size, original)
         if scale != 1:
             width, height = (max(1, int(side * scale)) for side in original[::-1])
@@ -201,12 +205,18 @@ class CropTransform:
         if keypoints is not None:
             points = np.where(keypoints[..., 2:] > 0, (keypoints[..., :2] + shift) * zoom, 0)
             keypoints = np.concatenate((points, keypoints[..., 2:]), -1).astype(np.float32)
+        vertices = record.vertices
+        if vertices is not None:
+            points = (vertices[..., :2] + shift) * zoom
+            depths = vertices[..., 2:] * np.sqrt(zoom.prod())
+            vertices = np.concatenate((points, depths), -1).astype(np.float32)
         return dataclasses.replace(
             record,
             image=cv2.resize(cut, self.size[::-1]),
             boxes=((record.boxes + np.tile(shift, 2)) * np.tile(zoom, 2)).astype(np.float32),
             masks=None,
             keypoints=keypoints,
+            vertices=vertices,
             semantic=None,
         )
 
@@ -284,7 +294,7 @@ class WarpTransform:
 
 
 def warp_record(record: Record, warp: Warp) -> Record:
-    """What the view shows: image as float32, boxes and keypoints.
+    """What the view shows: image as float32, boxes, keypoints and vertices.
 
     Masks and the semantic map are left out.
     """
@@ -294,12 +304,17 @@ def warp_record(record: Record, warp: Warp) -> Record:
         visible = keypoints[..., 2:].astype(np.float32)
         points = np.where(visible > 0, warp.points(keypoints[..., :2]), 0)
         keypoints = np.concatenate((points, visible), -1).astype(np.float32)
+    vertices = record.vertices
+    if vertices is not None:
+        depths = vertices[..., 2:] * np.float32(warp.size[1] / warp.extent)
+        vertices = np.concatenate((warp.points(vertices[..., :2]), depths), -1)
     return dataclasses.replace(
         record,
         image=warp.pixels(record.image).astype(np.float32),
         boxes=corners.reshape(-1, 4),
         masks=None,
         keypoints=keypoints,
+        vertices=vertices,
         semantic=None,
     )
 
@@ -380,5 +395,11 @@ def _mirror(record: Record, flip_pairs: tuple[tuple[int, int], ...]) -> Record:
             order[[first, second]] = second, first
         keypoints = keypoints[:, order].copy()
         keypoints[..., 0] = width - keypoints[..., 0] - 1
+    vertices = record.vertices
+    if vertices is not None:
+        vertices = vertices[:, record.vertex_flip]
+        vertices[..., 0] = width - vertices[..., 0] - 1
     image = np.ascontiguousarray(record.image[:, ::-1])
-    return dataclasses.replace(record, image=image, boxes=boxes, keypoints=keypoints)
+    return dataclasses.replace(
+        record, image=image, boxes=boxes, keypoints=keypoints, vertices=vertices
+    )

@@ -2,6 +2,7 @@
 
 from metaheads.evaluation.coco_panoptic import PanopticFiles, evaluate_panoptic_files
 from metaheads.evaluation.mean_iou import MeanIoU, SemanticFiles, SemanticScores
+from metaheads.evaluation.nme import LabelledPoints, NormalisedMeanError, PointErrors, PointScores
 from metaheads.evaluation.panoptic_quality import (
     LabelledSegment,
     Overlaps,
@@ -11,18 +12,32 @@ from metaheads.evaluation.panoptic_quality import (
     SegmentationError,
     WindowScores,
 )
+from metaheads.evaluation.widerface import (
+    WiderFace,
+    WiderFaceScores,
+    WiderFaceTruth,
+    evaluate_submission,
+)
 
 __all__ = [
+    "LabelledPoints",
     "LabelledSegment",
     "MeanIoU",
+    "NormalisedMeanError",
     "Overlaps",
     "PanopticFiles",
     "PanopticQuality",
     "PanopticScores",
+    "PointErrors",
+    "PointScores",
     "Score",
     "SegmentationError",
     "SemanticFiles",
     "SemanticScores",
+    "WiderFace",
+    "WiderFaceScores",
+    "WiderFaceTruth",
     "WindowScores",
     "evaluate_panoptic_files",
+    "evaluate_submission",
 ]

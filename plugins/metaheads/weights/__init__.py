@@ -6,6 +6,7 @@ formats. One file per architecture holds the table from its authors' names to ou
 
 from metaheads.weights import centernet_points as centernet_points
 from metaheads.weights import cornernet as cornernet
+from metaheads.weights import retinaface as retinaface
 from metaheads.weights import upsnet as upsnet
 from metaheads.weights import yolact as yolact
 from metaheads.weights.convert import Coverage, to_host

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaheads.weights.convert import Coverage
 
@@ -28,6 +28,8 @@ class Importer:
         convert: the authors' entries -> ours, strictly; unless `complete`, some may be missing.
         source: where the authors' code and weights come from.
         licence: of their weights.
+        check: whether a model of ours is the network of these weights, where their entries do not
+            tell; raises ValueError.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Importer:
     convert: Convert
     source: str
     licence: str
+    check: Callable[[nn.Module], None] = lambda module: None
 
 
 _IMPORTERS: dict[str, Importer] = {}
@@ -50,15 +53,28 @@ def find_importer(entries: Iterable[str], name: str | None = None) -> Importer |
     """The importer of this name, or the one whose signature is among the entries' names.
 
     Raises:
-        ValueError: no importer has this name; lists those there are.
+        ValueError: no importer has this name, or the entries are those of several formats; lists
+            those there are.
     """
     if name is not None:
         if name not in _IMPORTERS:
             raise ValueError(f"no format {name!r}; known are {', '.join(sorted(_IMPORTERS))}")
         return _IMPORTERS[name]
+    found = matching_importers(entries)
+    if len(found) > 1:
+        choices = " or ".join(f"--from {each.name} ({each.source})" for each in found)
+        raise ValueError(
+            f"the file's entries do not tell which network it is of: say {choices}; the wrong one "
+            "would load, and find other boxes"
+        )
+    return found[0] if found else None
+
+
+def matching_importers(entries: Iterable[str]) -> list[Importer]:
+    """All whose signature is among the entries' names."""
     entries = list(entries)
-    for importer in _IMPORTERS.values():
-        pattern = re.compile(importer.signature)
-        if any(pattern.fullmatch(entry) for entry in entries):
-            return importer
-    return None
+    return [
+        each
+        for each in _IMPORTERS.values()
+        if any(map(re.compile(each.signature).fullmatch, entries))
+    ]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metaheads.messages import list_some
 from metaheads.weights.convert import Coverage, to_host
-from metaheads.weights.importers import find_importer
+from metaheads.weights.importers import matching_importers
 
 # Batch norms count their steps here; frozen ones, and old checkpoints, have no counters.
 _COUNTER = "num_batches_tracked"
@@ -98,9 +98,9 @@ def _check_architecture(model: nn.Module, own: Mapping, state: Mapping) -> None:
 
 
 def _writer(state: Mapping) -> str:
-    importer = find_importer(state)
-    if importer:
-        return f"the authors of {importer.name} (convert it first: metaheads import-weights)"
+    if importers := matching_importers(state):
+        names = " or ".join(each.name for each in importers)
+        return f"the authors of {names} (convert it first: metaheads import-weights)"
     for beginning, words in _SIGNATURES:
         if any(name.startswith(beginning) for name in state):
             return words

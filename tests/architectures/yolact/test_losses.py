@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metaheads.architectures.yolact import Yolact
-from metaheads.architectures.yolact.losses import hard_examples, mask_iou, mask_loss, resize_truth
+from metaheads.architectures.yolact.losses import mask_iou, mask_loss, resize_truth
 from metaheads.architectures.yolact.targets import assign_priors
 from metaheads.structures import Targets
 
@@ -16,31 +16,6 @@ from .examples import NOTHING, OBJECTS, SIZE, TINY, make_core, make_features, ma
 
 
 class TestLossFormulas:
-    def test_hard_examples_by_hand(self):
-        # Hardness logsumexp - background: log(1 + e^x) for foreground x and background 0.
-        logits = torch.zeros(2, 6, 2)
-        logits[0, :, 1] = torch.tensor([0.0, 5.0, 1.0, 2.0, 3.0, 4.0])
-        logits[1, :, 1] = torch.tensor([6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
-        classes = torch.tensor([[1, -1, 0, 0, 0, 0], [-1, 0, 0, 0, 0, 0]])
-        chosen = hard_examples(logits, classes, 3)
-        assert chosen[0].int().tolist() == [1, 0, 0, 1, 1, 1]
-        assert chosen[1].int().tolist() == [0, 1, 1, 1, 0, 0], "no object counts as one"
-
-    def test_hard_examples_equal_loops(self):
-        logits, classes = torch.randn(3, 40, 5), torch.randint(-1, 3, (3, 40))
-        classes[2] = classes[2].clamp(max=0)
-        for image, got in enumerate(hard_examples(logits, classes, 2)):
-            probabilities = logits[image].softmax(1)
-            negatives = (classes[image] == 0).nonzero()[:, 0].tolist()
-            negatives.sort(key=lambda p: probabilities[p, 0].item())
-            positives = (classes[image] > 0).nonzero()[:, 0].tolist()
-            expected = sorted(positives + negatives[: 2 * max(len(positives), 1)])
-            assert got.nonzero()[:, 0].tolist() == expected
-
-    def test_fewer_negatives_than_wanted(self):
-        classes = torch.tensor([[1, 1, 0, -1]])
-        assert hard_examples(torch.zeros(1, 4, 3), classes, 3)[0].tolist() == [True] * 3 + [False]
-
     def test_mask_loss_by_hand(self):
         # A box of 2 x 4 cells in 4 x 8; every cell of it costs -log 0.5, one true cell outside 100.
         probabilities = torch.zeros(1, 4, 8)

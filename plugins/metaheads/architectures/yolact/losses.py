@@ -12,6 +12,7 @@ from torch import Tensor
 from metaheads.architectures.yolact.targets import Assignment, assign_priors, usable
 from metaheads.boxes import to_cxcywh
 from metaheads.distributed import mean_count
+from metaheads.losses import hard_examples
 from metaheads.masks import crop_masks
 from metaheads.structures import Targets
 
@@ -152,25 +153,6 @@ def resize_truth(masks: Tensor, size: Sequence[int]) -> Tensor:
     # One channel each: six times faster on CPUs than one image of all channels, and equal.
     resized = F.interpolate(masks[:, None].float(), size=size, mode="bilinear")[:, 0]
     return resized.gt(0.5).float()
-
-
-def hard_examples(logits: Tensor, classes: Tensor, negatives_per_positive: int) -> Tensor:
-    """(B, P) bool: all positives, and per image the negatives that look least like background.
-
-    An image without positives counts as one positive. Hardness is logsumexp(logits) - background
-    (authors: MultiBoxLoss.ohem_conf_loss).
-
-    Args:
-        logits: (B, P, 1 + C).
-        classes: (B, P): -1 neutral, 0 background, 1 + label.
-    """
-    hardness = logits.logsumexp(2) - logits[..., 0]
-    hardness = hardness.masked_fill(classes != 0, -1.0)  # hardness of a candidate is never negative
-    wanted = (classes > 0).sum(1).clamp(min=1) * negatives_per_positive
-    order = hardness.argsort(1, descending=True)
-    rank = torch.empty_like(order)
-    rank.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
-    return (classes > 0) | ((classes == 0) & (rank < wanted[:, None]))
 
 
 def mask_loss(probabilities: Tensor, truth: Tensor, boxes: Tensor) -> Tensor:

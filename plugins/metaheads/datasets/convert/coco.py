@@ -23,17 +23,21 @@ class CocoBuilder:
     Args:
         classes: names in the order of their ids, which begin at 1; None: in the order in which they
             come.
+        keypoints: names of the keypoints that every object has.
 
     Attributes:
         content: the COCO file so far.
         skipped: what was left out, and why.
+        ignored: what became a crowd although it is a single object, and why.
     """
 
-    def __init__(self, classes: Sequence[str] | None = None) -> None:
+    def __init__(self, classes: Sequence[str] | None = None, keypoints: Sequence[str] = ()) -> None:
         self._is_open = classes is None
+        self._keypoints = tuple(keypoints)
         self._ids: dict[str, int] = {}
         self.content: dict[str, list] = {"images": [], "annotations": [], "categories": []}
         self.skipped: list[str] = []
+        self.ignored: list[str] = []
         for name in classes or ():
             self._add_category(name)
 
@@ -70,9 +74,24 @@ class CocoBuilder:
         box = rle.toBbox(encoded).tolist()
         self._add(name, box, float(rle.area(encoded)), segmentation, where, is_crowd)
 
-    def add_box(self, name: str, box: list[float], *, where: str, is_crowd: bool = False) -> None:
-        """An object without a mask; box x, y, width, height in pixels."""
+    def add_box(
+        self,
+        name: str,
+        box: list[float],
+        *,
+        where: str,
+        is_crowd: bool = False,
+        keypoints: list[float] | None = None,
+    ) -> None:
+        """An object without a mask; box x, y, width, height in pixels.
+
+        Args:
+            keypoints: x, y, visibility of each.
+        """
         self._add(name, box, box[2] * box[3], [], where, is_crowd)
+        if keypoints is not None:
+            seen = sum(visibility > 0 for visibility in keypoints[2::3])
+            self.content["annotations"][-1] |= {"keypoints": keypoints, "num_keypoints": seen}
 
     def _add(
         self,
@@ -104,7 +123,10 @@ class CocoBuilder:
 
     def _add_category(self, name: str) -> None:
         self._ids[name] = len(self._ids) + 1
-        self.content["categories"].append({"id": self._ids[name], "name": name})
+        category: dict[str, Any] = {"id": self._ids[name], "name": name}
+        if self._keypoints:
+            category |= {"keypoints": list(self._keypoints), "skeleton": []}
+        self.content["categories"].append(category)
 
 
 def image_size(path: Path) -> tuple[int, int]:

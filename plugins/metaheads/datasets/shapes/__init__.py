@@ -5,6 +5,7 @@ bytes. `write.py` lists the files; `options.py` holds the knobs that set how har
 """
 
 from metaheads.datasets.shapes.categories import (
+    FACE,
     FIGURE_FLIP_PAIRS,
     FIGURE_KEYPOINTS,
     FIGURE_SIGMAS,
@@ -13,25 +14,40 @@ from metaheads.datasets.shapes.categories import (
     THINGS,
 )
 from metaheads.datasets.shapes.clips import Clip, draw_clip
-from metaheads.datasets.shapes.options import CLIP_OPTIONS, TRAIN_OPTIONS, VAL_OPTIONS, SceneOptions
+from metaheads.datasets.shapes.faces import DrawnFace, draw_face_scene
+from metaheads.datasets.shapes.options import (
+    CLIP_OPTIONS,
+    TRAIN_FACE_OPTIONS,
+    TRAIN_OPTIONS,
+    VAL_FACE_OPTIONS,
+    VAL_OPTIONS,
+    FaceOptions,
+    SceneOptions,
+)
 from metaheads.datasets.shapes.scenes import Instance, Scene, draw_scene
 from metaheads.datasets.shapes.write import make_shapes
 
 __all__ = [
     "CLIP_OPTIONS",
+    "FACE",
     "FIGURE_FLIP_PAIRS",
     "FIGURE_KEYPOINTS",
     "FIGURE_SIGMAS",
     "FIGURE_SKELETON",
     "STUFF",
     "THINGS",
+    "TRAIN_FACE_OPTIONS",
     "TRAIN_OPTIONS",
+    "VAL_FACE_OPTIONS",
     "VAL_OPTIONS",
     "Clip",
+    "DrawnFace",
+    "FaceOptions",
     "Instance",
     "Scene",
     "SceneOptions",
     "draw_clip",
+    "draw_face_scene",
     "draw_scene",
     "make_shapes",
 ]

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from metaheads.datasets.shapes.categories import STUFF, THINGS
+from metaheads.datasets.shapes.categories import FACE, STUFF, THINGS
+from metaheads.datasets.shapes.faces import DrawnFace
 from metaheads.datasets.shapes.scenes import Instance, Scene
 
 _SEGMENTS_PER_CATEGORY = 4096  # so that ids pass 65535 and need all three bytes of a PNG
@@ -28,6 +29,27 @@ def to_instance_annotations(scene: Scene, image_id: int) -> list[dict]:
             points = instance.keypoints
             annotation["keypoints"] = [] if points is None else points.ravel().tolist()
             annotation["num_keypoints"] = 0 if points is None else int((points[:, 2] > 0).sum())
+        annotations.append(annotation)
+    return annotations
+
+
+def to_face_annotations(faces: list[DrawnFace], image_id: int) -> list[dict]:
+    """COCO annotations, without `id`; `vertices` are V * D numbers, of faces with a mesh only."""
+    annotations = []
+    for face in faces:
+        points = face.keypoints
+        annotation = {
+            "image_id": image_id,
+            "category_id": FACE,
+            "iscrowd": int(face.is_ignored),
+            "area": round(face.box[2] * face.box[3], 2),
+            "bbox": np.round(face.box, 2).tolist(),
+            "segmentation": [],
+            "keypoints": [0] * 15 if points is None else np.round(points, 2).ravel().tolist(),
+            "num_keypoints": 0 if points is None else len(points),
+        }
+        if face.vertices is not None:
+            annotation["vertices"] = np.round(face.vertices, 2).ravel().tolist()
         annotations.append(annotation)
     return annotations
 

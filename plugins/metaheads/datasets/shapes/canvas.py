@@ -75,7 +75,7 @@ class Canvas:
     def polygon(self, points: np.ndarray) -> np.ndarray:
         """(M, 2) local units -> (n, n) coverage in [0, 1]."""
         mask = np.zeros(self.pixels.shape[:2], np.uint8)
-        cv2.fillPoly(mask, [self._fixed(points)], 255, cv2.LINE_AA, _FRACTION_BITS)
+        cv2.fillPoly(mask, [self.fixed(points)], 255, cv2.LINE_AA, _FRACTION_BITS)
         return mask.astype(np.float32) / 255
 
     def disk(self, center: np.ndarray, radius: float) -> np.ndarray:
@@ -150,7 +150,12 @@ class Canvas:
         area = float(self.pixels[..., 3].sum()) * scale**2
         return Sprite(category, self.pixels, outline, keypoints, scale, area)
 
-    def _fixed(self, points: np.ndarray) -> np.ndarray:
+    def fill(self, pixels: np.ndarray, points: np.ndarray, value: float) -> None:
+        """Fills a convex polygon of (M, 2) `fixed` points in (n, n) pixels, with hard borders."""
+        cv2.fillConvexPoly(pixels, points, value, cv2.LINE_8, _FRACTION_BITS)
+
+    def fixed(self, points: np.ndarray) -> np.ndarray:
+        """(..., 2) local units -> (..., 2) int32 as OpenCV draws them."""
         pixels = np.asarray(points) * self.radius + self.resolution / 2 - 0.5
         return np.round(pixels * 2**_FRACTION_BITS).astype(np.int32)
 

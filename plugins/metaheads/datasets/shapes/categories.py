@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from metaheads.datasets.face_labels import FACE_POINTS
+
 # Category ids have gaps on purpose: code that takes an id for an index must fail on this data.
 THINGS = {"figure": 1, "ball": 2, "ring": 3, "star": 5, "canoe": 7, "crate": 8, "tree": 11}
+FACE = 13
 STUFF = {"sky": 21, "grass": 22, "water": 24, "road": 25, "wall": 27, "sand": 30}
 
 _COLORS = {
@@ -60,6 +63,12 @@ def keypoint_categories() -> list[dict]:
             "skeleton": [list(pair) for pair in FIGURE_SKELETON],
         }
     ]
+
+
+def face_categories() -> list[dict]:
+    """COCO `categories` of the files of faces."""
+    points = {"keypoints": list(FACE_POINTS), "skeleton": []}
+    return [{"id": FACE, "name": "face", "supercategory": "thing", **points}]
 
 
 def panoptic_categories() -> list[dict]:

@@ -56,6 +56,41 @@ class SceneOptions:
     minimum_visible: float = 0.12
 
 
+@dataclass(frozen=True)
+class FaceOptions:
+    """What scenes of faces are drawn from. Lengths are in pixels of a 144-row picture.
+
+    Args:
+        scene: of the background and of all else.
+        face_count: fewest and most faces (ends included).
+        face_size: smallest and largest long side of a face.
+        size_bias: 1 draws sizes log-uniformly, larger values favour small faces.
+        yaw, pitch, roll: largest angles, in degrees.
+        distractor_count: fewest and most objects of other kinds behind the faces.
+        occluder_probability: share of faces with something in front of them.
+        plain_probability: share of faces without points and mesh.
+        tiny_probability: share of pictures with two faces smaller than face_size.
+        smallest: long side below which a face is ignored (a crowd).
+        smallest_with_points: long side below which most faces have neither points nor mesh.
+        minimum_visible: visible share of the box below which a face is ignored.
+    """
+
+    scene: SceneOptions = SceneOptions()
+    face_count: tuple[int, int] = (0, 7)
+    face_size: tuple[float, float] = (10.0, 90.0)
+    size_bias: float = 1.3
+    yaw: float = 55.0
+    pitch: float = 25.0
+    roll: float = 60.0
+    distractor_count: tuple[int, int] = (0, 3)
+    occluder_probability: float = 0.15
+    plain_probability: float = 0.1
+    tiny_probability: float = 0.15
+    smallest: float = 7.0
+    smallest_with_points: float = 12.0
+    minimum_visible: float = 0.3
+
+
 TRAIN_OPTIONS = SceneOptions()
 """The training scenes."""
 
@@ -66,6 +101,10 @@ VAL_OPTIONS = SceneOptions(
     palette_shift=0.04,
 )
 """The validation scenes: more objects and clutter, finer textures, shifted hues of stuff."""
+
+TRAIN_FACE_OPTIONS = FaceOptions(scene=TRAIN_OPTIONS)
+VAL_FACE_OPTIONS = FaceOptions(scene=VAL_OPTIONS)
+"""The scenes of faces; those for validation have the backgrounds of the validation scenes."""
 
 CLIP_OPTIONS = SceneOptions(
     object_count=(6, 14),

@@ -5,6 +5,9 @@
     annotations/instances_train.json      COCO instances; iscrowd = 1 for crowds
     annotations/keypoints_train.json      COCO keypoints: the figures only
     annotations/panoptic_train.json       COCO panoptic, with panoptic_train/000001.png ...
+    faces/train/000001.png ...
+    annotations/faces_train.json          COCO keypoints of drawn faces, and the vertices of a mesh
+    annotations/mesh.json                 its topology, as `metaheads.mesh` reads it
     annotations/clips.json                panoptic per frame, with panoptic_clips/clip_0001/0001.png
     shapes.json                           what made the folder; written last
 (and the same annotations for val).
@@ -12,6 +15,9 @@
 Instances have one polygon where one gives their very mask, else an RLE: Detectron2 reads such files
 with INPUT.MASK_FORMAT "bitmask" only. Masks hold visible pixels. Category ids have gaps, and some
 images have no annotation.
+
+Of the faces some have neither points nor mesh, and some are ignored (iscrowd = 1). `vertices` are
+x, y in pixels and z, likewise, from the middle of the head towards the viewer.
 
 `val` differs from `train` in its random numbers, in the textures and hues of stuff, and in the
 number of objects and of clutter: see VAL_OPTIONS.
@@ -31,16 +37,22 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from metaheads.datasets.shapes import annotations, categories
 from metaheads.datasets.shapes.clips import draw_clip
+from metaheads.datasets.shapes.face_mesh import to_json as mesh_topology
+from metaheads.datasets.shapes.faces import draw_face_scene
 from metaheads.datasets.shapes.options import (
     CLIP_OPTIONS,
+    TRAIN_FACE_OPTIONS,
     TRAIN_OPTIONS,
+    VAL_FACE_OPTIONS,
     VAL_OPTIONS,
+    FaceOptions,
     SceneOptions,
 )
 from metaheads.datasets.shapes.scenes import Scene, draw_scene
@@ -55,11 +67,13 @@ def make_shapes(
     num_train: int = 600,
     num_val: int = 120,
     num_clips: int = 8,
+    num_faces: tuple[int, int] = (700, 150),
     size: tuple[int, int] = (144, 192),
     seed: int = 0,
     train_options: SceneOptions = TRAIN_OPTIONS,
     val_options: SceneOptions = VAL_OPTIONS,
     clip_options: SceneOptions = CLIP_OPTIONS,
+    face_options: tuple[FaceOptions, FaceOptions] = (TRAIN_FACE_OPTIONS, VAL_FACE_OPTIONS),
     force: bool = False,
     progress: Callable[[], object] | None = None,
 ) -> None:
@@ -70,9 +84,11 @@ def make_shapes(
 
     Args:
         folder: to be made; its parents are made as well.
+        num_faces: scenes of faces for training and validation.
         size: (height, width) of all pictures, in pixels, at least 32 each.
+        face_options: of the scenes of faces for training and validation.
         force: replaces a data set made with other arguments.
-        progress: called after each scene and each clip.
+        progress: called after each scene, of faces too, and each clip.
 
     Raises:
         ValueError: an argument is out of range; the folder holds a data set made with other
@@ -80,8 +96,10 @@ def make_shapes(
     """
     folder = Path(folder)
     counts = {"num_train": num_train, "num_val": num_val, "num_clips": num_clips, "seed": seed}
+    counts |= {"num_faces_train": num_faces[0], "num_faces_val": num_faces[1]}
     _check_arguments(counts, size)
     options = {"train": train_options, "val": val_options, "clips": clip_options}
+    options |= {"faces_train": face_options[0], "faces_val": face_options[1]}
     marker = _describe(counts, size, options)
     if force or not _is_finished(folder, marker):
         _check_replaceable(folder, force)
@@ -102,7 +120,7 @@ def _describe(counts: dict[str, int], size: tuple[int, int], options: dict) -> d
 def _write_all(
     folder: Path,
     marker: dict,
-    options: dict[str, SceneOptions],
+    options: dict[str, Any],
     force: bool,
     report: Callable[[], object],
 ) -> None:
@@ -115,6 +133,9 @@ def _write_all(
         for split in ("train", "val"):
             count = arguments[f"num_{split}"]
             _write_split(partial, split, count, options[split], size, seed, report)
+            count, own = arguments[f"num_faces_{split}"], options[f"faces_{split}"]
+            _write_faces(partial, split, count, own, size, seed, report)
+        _write_json(partial / "annotations" / "mesh.json", mesh_topology())
         _write_clips(partial, arguments["num_clips"], options["clips"], size, seed, report)
         _write_json(partial / _MARKER, marker)
         partial.chmod(0o755)
@@ -202,6 +223,30 @@ def _write_split(
     _write_annotations(folder, f"keypoints_{split}", images, figures)
 
 
+def _write_faces(
+    folder: Path,
+    split: str,
+    count: int,
+    options: FaceOptions,
+    size: tuple[int, int],
+    seed: int,
+    report: Callable[[], object],
+) -> None:
+    images: list[dict] = []
+    found: list[dict] = []
+    pictures = folder / "faces" / split
+    pictures.mkdir(parents=True)
+    for index in range(count):
+        picture, faces = draw_face_scene(options, size, seed=seed, split=split, index=index)
+        image_id, name = index + 1, f"{index + 1:06d}.png"
+        _write_png(pictures / name, picture)
+        images.append({"id": image_id, "file_name": name, "height": size[0], "width": size[1]})
+        for annotation in annotations.to_face_annotations(faces, image_id):
+            found.append({"id": len(found) + 1, **annotation})
+        report()
+    _write_annotations(folder, f"faces_{split}", images, found)
+
+
 def _write_clips(
     folder: Path,
     count: int,
@@ -257,6 +302,7 @@ def _write_annotations(
     kinds = {
         "instances": categories.thing_categories,
         "keypoints": categories.keypoint_categories,
+        "faces": categories.face_categories,
     }
     to_categories = kinds.get(name.split("_")[0], categories.panoptic_categories)
     content = {

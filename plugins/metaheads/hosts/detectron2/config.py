@@ -15,11 +15,21 @@ from metaheads.architectures import (
     CenterNetPoints,
     CenterNetTriplets,
     CornerNet,
+    RetinaFace,
     SemanticSegmenter,
     UPSNet,
     Yolact,
 )
-from metaheads.backbones import DLA, Darknet53, DeconvResNet, DeformableResNet, Hourglass
+from metaheads.backbones import (
+    DLA,
+    Darknet53,
+    DeconvResNet,
+    DeformableResNet,
+    Hourglass,
+    MobileNetV1,
+    SlimNet,
+)
+from metaheads.datasets.faces import FaceTransform
 from metaheads.datasets.transforms import TrainTransform
 from metaheads.datasets.warps import CropTransform, TestView, WarpTransform
 from metaheads.hosts.detectron2.datasets import register_datasets
@@ -31,6 +41,7 @@ OPTION_NODES: dict[str, Callable] = {
     "MODEL.CENTERNETPOINTS": CenterNetPoints,
     "MODEL.CENTERNETTRIPLETS": CenterNetTriplets,
     "MODEL.CORNERNET": CornerNet,
+    "MODEL.RETINAFACE": RetinaFace,
     "MODEL.UPSNET": UPSNet,
     "MODEL.SEMANTICSEGMENTER": SemanticSegmenter,
     "MODEL.DARKNET": Darknet53,
@@ -38,9 +49,12 @@ OPTION_NODES: dict[str, Callable] = {
     "MODEL.DECONV_RESNET": DeconvResNet,
     "MODEL.DLA": DLA,
     "MODEL.HOURGLASS": Hourglass,
+    "MODEL.MOBILENETV1": MobileNetV1,
+    "MODEL.SLIMNET": SlimNet,
     "INPUT.TRANSFORM": TrainTransform,
     "INPUT.WARP": WarpTransform,
     "INPUT.CROP_TRANSFORM": CropTransform,
+    "INPUT.FACE_TRANSFORM": FaceTransform,
     "INPUT.TEST_VIEW": TestView,
 }
 # INPUT.MAPPER -> the transform of its training images.
@@ -48,10 +62,12 @@ TRANSFORMS: dict[str, Callable] = {
     "metaheads": TrainTransform,
     "metaheads_warp": WarpTransform,
     "metaheads_crop": CropTransform,
+    "metaheads_face": FaceTransform,
 }
 # INPUT.FORMAT says it for the whole config.
 _STATED_ELSEWHERE = {
-    f"INPUT.{node}.COLOR_ORDER" for node in ("TRANSFORM", "WARP", "CROP_TRANSFORM")
+    f"INPUT.{node}.COLOR_ORDER"
+    for node in ("TRANSFORM", "WARP", "CROP_TRANSFORM", "FACE_TRANSFORM")
 }
 
 
@@ -116,13 +132,21 @@ def add_metaheads_config(cfg: CfgNode) -> None:
     """Adds our nodes and keys to `get_cfg()`'s result, in place; a second call changes nothing.
 
     - MODEL.<ARCHITECTURE>, MODEL.<BACKBONE>, INPUT.TRANSFORM, INPUT.WARP, INPUT.CROP_TRANSFORM,
-      INPUT.TEST_VIEW: our classes' options in upper case.
+      INPUT.FACE_TRANSFORM, INPUT.TEST_VIEW: our classes' options in upper case.
     - INPUT.MAPPER: "metaheads" for our data mapper with INPUT.TRANSFORM, "metaheads_warp" with
-      INPUT.WARP, "metaheads_crop" with INPUT.CROP_TRANSFORM; "" for Detectron2's.
+      INPUT.WARP, "metaheads_crop" with INPUT.CROP_TRANSFORM, "metaheads_face" with
+      INPUT.FACE_TRANSFORM; "" for Detectron2's.
+    - INPUT.MESH_FILE: JSON of the mesh whose vertices the objects bring, relative to the same
+      folder as DATASETS.REGISTER; "" for none.
     - INPUT.TEST_SIZE: (height, width) to which the model stretches images of another size; () off.
     - INPUT.USE_TEST_VIEW: in tests the model sees what INPUT.TEST_VIEW says, instead.
     - TEST.FLIP, TEST.SCALES: predict from the image and its mirror, and at several sizes, where the
       architecture can merge them.
+    - TEST.NME: beside the AP of boxes, not of keypoints, the normalised mean error of keypoints
+      and, with INPUT.MESH_FILE, of vertices.
+    - TEST.WIDERFACE: GROUND_TRUTH, the folder of WIDER FACE's .mat files (relative as below), adds
+      its average precision; SUBMISSION is a folder that the official text files are written to,
+      WHOLE_PIXELS cuts boxes as the authors' script does.
     - DATASETS.REGISTER: ((name, COCO json, image folder), ...), relative to the folder that the
       environment variable METAHEADS_DATA names, or else to `data`.
     - DATASETS.REGISTER_PANOPTIC: ((name, image folder, COCO panoptic json, PNG folder), ...),
@@ -141,10 +165,13 @@ def add_metaheads_config(cfg: CfgNode) -> None:
         parent, _, name = path.rpartition(".")
         _find(cfg, parent)[name] = _default_node(path, builder)
     cfg.INPUT.MAPPER = ""
+    cfg.INPUT.MESH_FILE = ""
     cfg.INPUT.TEST_SIZE = ()
     cfg.INPUT.USE_TEST_VIEW = False
     cfg.TEST.FLIP = False
     cfg.TEST.SCALES = (1.0,)
+    cfg.TEST.NME = False
+    cfg.TEST.WIDERFACE = CfgNode({"GROUND_TRUTH": "", "SUBMISSION": "", "WHOLE_PIXELS": False})
     cfg.INPUT.SEPARATE_STUFF = False
     cfg.DATASETS.REGISTER = ()
     cfg.DATASETS.REGISTER_PANOPTIC = ()

@@ -14,10 +14,12 @@ from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, Keypoints
 from numpy import ndarray
 from pycocotools import mask as rle
 
+from metaheads.configs import data_path
 from metaheads.datasets.transforms import Record
 from metaheads.hosts.detectron2.config import TRANSFORMS, options_of
 from metaheads.hosts.detectron2.datasets import num_keypoints
 from metaheads.hosts.detectron2.panoptic_data import read_panoptic, separate_stuff
+from metaheads.mesh import MeshTopology
 
 _MIDDLE = 0.5  # what Detectron2 adds to a file's keypoints, and takes off for the evaluation
 
@@ -34,6 +36,7 @@ class MetaheadsMapper:
         transform: of the training images.
         use_masks: objects bring their masks; without one an object counts as a crowd.
         num_keypoints: objects bring so many keypoints; 0 for none.
+        mesh: objects bring its vertices, NaN where they have none.
         separate_stuff: panoptic data come as Detectron2's PanopticFPN wants them: "sem_seg" (0 is
             all things, then stuff), no crowds.
     """
@@ -47,12 +50,13 @@ class MetaheadsMapper:
         transform: Callable[[Record], Record] | None,
         use_masks: bool = True,
         num_keypoints: int = 0,
+        mesh: MeshTopology | None = None,
         separate_stuff: bool = False,
     ) -> None:
         self.is_train = is_train
         self.image_format = image_format
         self.transform = transform
-        self.use_masks, self.num_keypoints = use_masks, num_keypoints
+        self.use_masks, self.num_keypoints, self.mesh = use_masks, num_keypoints, mesh
         self.separate_stuff = separate_stuff
 
     @classmethod
@@ -66,6 +70,11 @@ class MetaheadsMapper:
             "transform": builder(**options, color_order=color_order) if is_train else None,
             "use_masks": cfg.MODEL.MASK_ON,
             "num_keypoints": num_keypoints(cfg),
+            "mesh": (
+                MeshTopology.from_json(data_path(cfg.INPUT.MESH_FILE))
+                if is_train and cfg.INPUT.MESH_FILE
+                else None
+            ),
             "separate_stuff": cfg.INPUT.SEPARATE_STUFF,
         }
 
@@ -99,7 +108,12 @@ class MetaheadsMapper:
             return read_panoptic(image, dataset_dict, use_masks=self.use_masks)
         annotations = copy.deepcopy(dataset_dict.get("annotations", []))
         options = {"use_masks": self.use_masks, "num_keypoints": self.num_keypoints}
-        return to_record(image, annotations, **options)
+        record = to_record(image, annotations, **options)
+        if self.mesh is not None:
+            given = [each.get("vertices") for each in annotations]
+            record.vertices = self.mesh.read_vertices(given, f"{dataset_dict['file_name']}: ")
+            record.vertex_flip = self.mesh.flip
+        return record
 
 
 def read_image(file_name: str, image_format: str) -> ndarray:
@@ -160,6 +174,8 @@ def record_to_instances(record: Record) -> Instances:
     instances.gt_is_crowd = torch.from_numpy(np.ascontiguousarray(record.is_crowd))
     if record.keypoints is not None:
         instances.gt_keypoints = Keypoints(torch.from_numpy(record.keypoints))
+    if record.vertices is not None:
+        instances.gt_vertices = torch.from_numpy(np.ascontiguousarray(record.vertices))
     if record.masks is not None:
         instances.gt_masks = BitMasks(torch.from_numpy(np.ascontiguousarray(record.masks)))
     return instances

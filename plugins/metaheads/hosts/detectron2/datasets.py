@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
+from detectron2.data.datasets import load_coco_json
 
+from metaheads.configs import data_path
 from metaheads.datasets.panoptic import find_labels, read_json
 from metaheads.hosts.detectron2.panoptic_data import register_panoptic
-
-
-def data_path(path: str) -> str:
-    """An absolute path as it is, another one below $METAHEADS_DATA, or below `data` without it."""
-    return str(Path(os.environ.get("METAHEADS_DATA", "data")) / path)
 
 
 def register_datasets(cfg: CfgNode) -> None:
@@ -37,8 +33,7 @@ def register_datasets(cfg: CfgNode) -> None:
         name, json_file, image_root = _read_entry(entry, "REGISTER", "json", "image folder")
         wanted = {"json_file": json_file, "image_root": image_root, **keypoints}
         if _make_room(name, wanted, "REGISTER"):
-            metadata = {"registered_by_metaheads": True, **keypoints}
-            register_coco_instances(name, metadata, json_file, image_root)
+            _register_coco(name, json_file, image_root, keypoints)
     for entry in cfg.DATASETS.get("REGISTER_PANOPTIC", ()):
         name, *paths = _read_entry(
             entry, "REGISTER_PANOPTIC", "image folder", "panoptic json", "PNG folder"
@@ -77,6 +72,19 @@ def _make_room(name: str, wanted: dict[str, Any], key: str) -> bool:
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)
     return True
+
+
+def _register_coco(name: str, json_file: str, image_root: str, metadata: dict[str, Any]) -> None:
+    """As Detectron2's `register_coco_instances`, but objects keep their `vertices`, too."""
+    load = functools.partial(load_coco_json, json_file, image_root, name, ["vertices"])
+    DatasetCatalog.register(name, load)
+    MetadataCatalog.get(name).set(
+        json_file=json_file,
+        image_root=image_root,
+        evaluator_type="coco",
+        registered_by_metaheads=True,
+        **metadata,
+    )
 
 
 def _keypoint_metadata(cfg: CfgNode) -> dict[str, Any]:

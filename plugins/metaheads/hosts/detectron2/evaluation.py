@@ -16,11 +16,17 @@ from detectron2.utils.file_io import PathManager
 from metaheads.evaluation import (
     LabelledSegment,
     MeanIoU,
+    NormalisedMeanError,
     PanopticFiles,
     PanopticQuality,
+    PointErrors,
     SegmentationError,
     SemanticFiles,
+    WiderFace,
+    WiderFaceTruth,
 )
+
+MIDDLE = np.array([0.5, 0.5, 0])  # what Detectron2 adds to keypoints
 
 
 class InstanceEvaluator(COCOEvaluator):
@@ -49,6 +55,82 @@ class InstanceEvaluator(COCOEvaluator):
         for self._tasks, scored in ((("segm",), by_mask), (("bbox",), predictions)):
             super()._eval_predictions(scored, img_ids)
         self._tasks = tasks
+
+
+class NMEEvaluator(DatasetEvaluator):
+    """The normalised mean error of keypoints, in percent: NME, failures_10, matched.
+
+    See `metaheads.evaluation.nme`. With a mesh also of its vertices: vertices_NME, ...
+
+    Args:
+        dataset_name: its metadata have json_file.
+        mesh_file: JSON of `metaheads.mesh`.
+    """
+
+    def __init__(self, dataset_name: str, mesh_file: str = "") -> None:
+        json_file = PathManager.get_local_path(MetadataCatalog.get(dataset_name).json_file)
+        self._errors = PointErrors(json_file, mesh_file=mesh_file)
+        self.reset()
+
+    def reset(self) -> None:
+        self._found: list[dict[str, NormalisedMeanError]] = []
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        for given, output in zip(inputs, outputs, strict=True):
+            found = output["instances"].to("cpu").get_fields()
+            points = {
+                name: found[f"pred_{name}"].numpy()
+                for name in ("keypoints", "vertices")
+                if f"pred_{name}" in found
+            }
+            if "keypoints" in points:
+                points["keypoints"] = points["keypoints"] - MIDDLE
+            boxes, labels = found["pred_boxes"].tensor.numpy(), found["pred_classes"].numpy()
+            scores = found["scores"].numpy()
+            image = self._errors.measure(given["image_id"], boxes, labels, scores, points)
+            self._found.append(image)
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        gathered = _gather(self._found)
+        return None if gathered is None else {"points": self._errors.total(gathered)}
+
+
+class WiderFaceEvaluator(DatasetEvaluator):
+    """WIDER FACE's average precision in percent: easy, medium, hard.
+
+    Images are told by their folder and name. See `metaheads.evaluation.widerface`.
+
+    Args:
+        ground_truth: folder of the four .mat files.
+        submission: folder where the official text files are written to.
+        whole_pixels: as in `metaheads.evaluation.WiderFace`.
+    """
+
+    def __init__(self, ground_truth: str, submission: str = "", whole_pixels: bool = False) -> None:
+        truth = WiderFaceTruth.from_folder(ground_truth)
+        self._total = WiderFace(truth, whole_pixels=whole_pixels)
+        self.submission = submission
+        self.reset()
+
+    def reset(self) -> None:
+        self._found: list[tuple[str, np.ndarray, np.ndarray]] = []
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        for given, output in zip(inputs, outputs, strict=True):
+            found = output["instances"].to("cpu")
+            boxes, scores = found.pred_boxes.tensor.numpy(), found.scores.numpy()
+            self._found.append((given["file_name"], boxes, scores))
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        gathered = _gather(self._found)
+        if gathered is None:
+            return None
+        self._total.reset()
+        for each in gathered:
+            self._total.update(*each)
+        if self.submission:
+            self._total.write_submission(self.submission)
+        return {"widerface": self._total.compute().to_percent()}
 
 
 class PanopticQualityEvaluator(DatasetEvaluator):
@@ -162,3 +244,10 @@ class SemanticEvaluator(DatasetEvaluator):
         table = scores.to_table(self._truth.classes)
         logging.getLogger(__name__).info(f"semantic segmentation, percent\n{table}")
         return {"sem_seg": scores.to_percent()}
+
+
+def _gather(found: list) -> list | None:
+    """What all processes found, in the first one; None in the others."""
+    comm.synchronize()
+    gathered = comm.gather(found)
+    return [each for part in gathered for each in part] if comm.is_main_process() else None

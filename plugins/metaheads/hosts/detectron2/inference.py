@@ -127,6 +127,7 @@ def to_detections(instances: Instances) -> Detections:
         masks=fields.get("pred_masks"),
         mask_scores=fields.get("mask_scores"),
         keypoints=_keypoints(fields),
+        vertices=fields.get("pred_vertices"),
     )
 
 

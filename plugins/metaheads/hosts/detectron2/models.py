@@ -201,6 +201,11 @@ class CenterNetTriplets(HostedInstances):
     core_class = architectures.CenterNetTriplets
 
 
+@META_ARCH_REGISTRY.register()
+class RetinaFace(HostedInstances):
+    core_class = architectures.RetinaFace
+
+
 def to_targets(
     instances: Instances,
     size: tuple[int, int],
@@ -226,6 +231,12 @@ def to_targets(
         keypoints = instances.gt_keypoints.tensor.float()
         if (height, width) != size:
             keypoints = keypoints * keypoints.new_tensor([scale_x, scale_y, 1])
+    vertices = None
+    if instances.has("gt_vertices"):
+        vertices = instances.gt_vertices.float()
+        if (height, width) != size:
+            scales = [scale_x, scale_y, (scale_x * scale_y) ** 0.5][: vertices.shape[-1]]
+            vertices = vertices * vertices.new_tensor(scales)
     masks = None
     if instances.has("gt_masks"):
         masks = _to_bitmap(instances.gt_masks, (height, width)).to(device)
@@ -243,6 +254,7 @@ def to_targets(
         is_crowd=instances.gt_is_crowd if instances.has("gt_is_crowd") else crowds,
         masks=None if masks is None else _pad_to(masks, batch_size),
         keypoints=keypoints,
+        vertices=vertices,
         semantic=None if semantic is None else _pad_to(semantic, batch_size, VOID),
     )
 
@@ -261,6 +273,8 @@ def to_instances(detections: Detections, image_size: tuple[int, int]) -> Instanc
         instances.pred_keypoints = detections.keypoints + detections.keypoints.new_tensor(
             [0.5, 0.5, 0]
         )
+    if detections.vertices is not None:
+        instances.pred_vertices = detections.vertices
     return instances
 
 

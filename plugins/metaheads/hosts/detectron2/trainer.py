@@ -26,19 +26,26 @@ from detectron2.engine import (
     create_ddp_model,
     hooks,
 )
-from detectron2.evaluation import DatasetEvaluator, PascalVOCDetectionEvaluator
+from detectron2.evaluation import (
+    DatasetEvaluator,
+    DatasetEvaluators,
+    PascalVOCDetectionEvaluator,
+)
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 
+from metaheads.configs import data_path
 from metaheads.hosts.detectron2.checkpoint import Checkpointer
 from metaheads.hosts.detectron2.config import TRANSFORMS
 from metaheads.hosts.detectron2.data import MetaheadsMapper
 from metaheads.hosts.detectron2.evaluation import (
     InstanceEvaluator,
+    NMEEvaluator,
     PanopticQualityEvaluator,
     SemanticEvaluator,
+    WiderFaceEvaluator,
 )
 from metaheads.hosts.detectron2.semantic import HostedSemantic
 
@@ -234,12 +241,22 @@ class Trainer(DefaultTrainer):
             return kind(dataset_name)
         tasks = ("bbox",)
         tasks += ("segm",) if cfg.MODEL.MASK_ON else ()
-        tasks += ("keypoints",) if cfg.MODEL.KEYPOINT_ON else ()
+        tasks += ("keypoints",) if cfg.MODEL.KEYPOINT_ON and not cfg.TEST.NME else ()
         folder = f"{cfg.OUTPUT_DIR}/inference"
         if len(cfg.DATASETS.TEST) > 1:
             folder = f"{folder}/{dataset_name}"
         sigmas = tuple(cfg.TEST.KEYPOINT_OKS_SIGMAS)
-        return InstanceEvaluator(dataset_name, tasks, output_dir=folder, kpt_oks_sigmas=sigmas)
+        found: list[DatasetEvaluator] = [
+            InstanceEvaluator(dataset_name, tasks, output_dir=folder, kpt_oks_sigmas=sigmas)
+        ]
+        if cfg.TEST.NME:
+            mesh_file = cfg.INPUT.MESH_FILE
+            found.append(NMEEvaluator(dataset_name, data_path(mesh_file) if mesh_file else ""))
+        wider = cfg.TEST.WIDERFACE
+        if wider.GROUND_TRUTH:
+            truth = data_path(wider.GROUND_TRUTH)
+            found.append(WiderFaceEvaluator(truth, wider.SUBMISSION, wider.WHOLE_PIXELS))
+        return DatasetEvaluators(found) if len(found) > 1 else found[0]
 
 
 def best_metric(cfg: Any) -> str:
@@ -250,7 +267,9 @@ def best_metric(cfg: Any) -> str:
         return "sem_seg/mIoU" if _is_semantic(cfg) else "panoptic_seg/PQ"
     if model is None or model.MASK_ON:
         return BEST_METRIC
-    return "keypoints/AP" if model.KEYPOINT_ON else "bbox/AP"
+    if cfg.TEST.WIDERFACE.GROUND_TRUTH:
+        return "widerface/hard"
+    return "keypoints/AP" if model.KEYPOINT_ON and not cfg.TEST.NME else "bbox/AP"
 
 
 def _is_semantic(cfg: CfgNode) -> bool:

@@ -18,19 +18,28 @@ from metaheads.hosts.mmdet.checkpoints import (
 from metaheads.hosts.mmdet.data import (
     CocoKeypoints,
     CropTransform,
+    FaceTransform,
     FixedResize,
     LoadKeypoints,
+    LoadVertices,
     PackInputs,
     TestView,
     TrainTransform,
     WarpTransform,
 )
-from metaheads.hosts.mmdet.evaluation import KeypointMetric, PanopticMetric, SemanticMetric
+from metaheads.hosts.mmdet.evaluation import (
+    KeypointMetric,
+    NMEMetric,
+    PanopticMetric,
+    SemanticMetric,
+    WiderFaceMetric,
+)
 from metaheads.hosts.mmdet.models import (
     CenterNetPoints,
     CenterNetTriplets,
     CornerNet,
     HostedInstances,
+    RetinaFace,
     TestTimeAugmentation,
     Yolact,
 )
@@ -57,6 +66,7 @@ __all__ = [
     "CocoPanoptic",
     "CornerNet",
     "CropTransform",
+    "FaceTransform",
     "FixedResize",
     "GapFPN",
     "HostedInstances",
@@ -64,9 +74,12 @@ __all__ = [
     "HostedSemantic",
     "KeypointMetric",
     "LoadKeypoints",
+    "LoadVertices",
+    "NMEMetric",
     "PackInputs",
     "PanopticMetric",
     "PlainCheckpoints",
+    "RetinaFace",
     "SemanticMetric",
     "SemanticSegmenter",
     "TestTimeAugmentation",
@@ -76,5 +89,6 @@ __all__ = [
     "UPSNet",
     "UPSNetSemanticHead",
     "WarpTransform",
+    "WiderFaceMetric",
     "Yolact",
 ]

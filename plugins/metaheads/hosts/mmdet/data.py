@@ -11,8 +11,9 @@ from mmdet.datasets.transforms import PackDetInputs
 from mmdet.structures.bbox import HorizontalBoxes, get_box_tensor
 from mmdet.structures.mask import BitmapMasks
 
-from metaheads.datasets import transforms, warps
+from metaheads.datasets import faces, transforms, warps
 from metaheads.hosts.mmdet.registry import DATASETS, TRANSFORMS
+from metaheads.mesh import MeshTopology
 from metaheads.options import check_options
 
 META_KEYS = (
@@ -67,7 +68,8 @@ class TestView(BaseTransform):
 
 @DATASETS.register_module()
 class CocoKeypoints(CocoDataset):
-    """MMDetection's CocoDataset, whose instances keep their `keypoints`, (K, 3).
+    """MMDetection's CocoDataset, whose instances keep their `keypoints`, (K, 3), and their
+    `vertices`, as they stand in the file, where they have any.
 
     Args:
         num_keypoints: K.
@@ -89,6 +91,8 @@ class CocoKeypoints(CocoDataset):
             one = {"raw_img_info": image, "raw_ann_info": [annotation]}
             for instance in super().parse_data_info(one)["instances"]:
                 instance["keypoints"] = self._keypoints(annotation)
+                if "vertices" in annotation:
+                    instance["vertices"] = annotation["vertices"]
                 parsed["instances"].append(instance)
         return parsed
 
@@ -116,13 +120,36 @@ class LoadKeypoints(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+class LoadVertices(BaseTransform):
+    """`gt_vertices` (N, V, D) of a `CocoKeypoints`, NaN without; stands behind LoadAnnotations.
+
+    Args:
+        mesh_file: JSON of `metaheads.mesh`.
+    """
+
+    def __init__(self, mesh_file: str) -> None:
+        self._mesh = MeshTopology.from_json(mesh_file)
+
+    def transform(self, results: dict) -> dict:
+        found = [each.get("vertices") for each in results["instances"]]
+        where = f"{results.get('img_path', 'an image')}: "
+        results["gt_vertices"] = self._mesh.read_vertices(found, where)
+        results["vertex_flip"] = self._mesh.flip
+        return results
+
+
+@TRANSFORMS.register_module()
 class PackInputs(PackDetInputs):
-    """MMDetection's, with the geometry of `TestView` and with keypoints.
+    """MMDetection's, with the geometry of `TestView`, keypoints and the vertices of meshes.
 
     What `LoadPanoptic` calls gt_seg_map becomes `gt_sem_seg`, with sem_seg (1, H, W).
     """
 
-    mapping_table: ClassVar = {**PackDetInputs.mapping_table, "gt_keypoints": "keypoints"}
+    mapping_table: ClassVar = {
+        **PackDetInputs.mapping_table,
+        "gt_keypoints": "keypoints",
+        "gt_vertices": "vertices",
+    }
 
     def __init__(self, meta_keys: tuple[str, ...] = META_KEYS) -> None:
         super().__init__(meta_keys=meta_keys)
@@ -151,6 +178,8 @@ class _RecordTransform(BaseTransform):
         results.pop("gt_masks", None)
         if record.keypoints is not None:
             results["gt_keypoints"] = record.keypoints
+        if record.vertices is not None:
+            results["gt_vertices"] = record.vertices
         if record.masks is not None:
             results["gt_masks"] = BitmapMasks(record.masks.astype(np.uint8), *size)
         results.pop("gt_seg_map", None)
@@ -180,6 +209,13 @@ class CropTransform(_RecordTransform):
     transform_class = warps.CropTransform
 
 
+@TRANSFORMS.register_module()
+class FaceTransform(_RecordTransform):
+    """Options as in `metaheads.datasets.faces.FaceTransform`."""
+
+    transform_class = faces.FaceTransform
+
+
 def to_record(results: dict) -> transforms.Record:
     """MMDetection's results dict, with image and annotations loaded, as a host-free record."""
     masks, semantic = results.get("gt_masks"), results.get("gt_seg_map")
@@ -191,5 +227,7 @@ def to_record(results: dict) -> transforms.Record:
         is_crowd=np.asarray(results["gt_ignore_flags"], bool),
         masks=None if masks is None else masks.to_ndarray().astype(bool),
         keypoints=results.get("gt_keypoints"),
+        vertices=results.get("gt_vertices"),
+        vertex_flip=results.get("vertex_flip"),
         semantic=None if semantic is None else np.asarray(semantic, np.uint8),
     )

@@ -21,8 +21,11 @@ from metaheads.evaluation import (
     Overlaps,
     PanopticFiles,
     PanopticQuality,
+    PointErrors,
     SegmentationError,
     SemanticFiles,
+    WiderFace,
+    WiderFaceTruth,
 )
 from metaheads.hosts.mmdet.registry import METRICS
 
@@ -93,6 +96,86 @@ class KeypointMetric(BaseMetric):
         MMLogger.get_current_instance().info(f"keypoints\n{talk.getvalue()}")
         named = zip(NAMES, evaluation.stats, strict=True)
         return {f"keypoints_{name}": round(float(value), 3) for name, value in named}
+
+
+@METRICS.register_module()
+class NMEMetric(BaseMetric):
+    """The normalised mean error of keypoints, in percent: NME, failures_10, matched.
+
+    See `metaheads.evaluation.nme`. With a mesh also of its vertices: vertices_NME, ...
+
+    Args:
+        ann_file: COCO file with keypoints.
+        mesh_file: JSON of `metaheads.mesh`.
+        others: as in any metric of MMEngine.
+    """
+
+    default_prefix = "points"
+
+    def __init__(
+        self,
+        ann_file: str,
+        mesh_file: str = "",
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.ann_file, self.mesh_file = ann_file, mesh_file
+
+    @functools.cached_property
+    def _errors(self) -> PointErrors:
+        return PointErrors(self.ann_file, (self.dataset_meta or {}).get("classes"), self.mesh_file)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        for sample in data_samples:
+            found = {name: value.cpu().numpy() for name, value in sample["pred_instances"].items()}
+            fields = (found[name] for name in ("bboxes", "labels", "scores"))
+            self.results.append(self._errors.measure(sample["img_id"], *fields, found))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        return self._errors.total(results)
+
+
+@METRICS.register_module()
+class WiderFaceMetric(BaseMetric):
+    """WIDER FACE's average precision in percent: easy, medium, hard.
+
+    Images are told by their folder and name. See `metaheads.evaluation.widerface`.
+
+    Args:
+        ground_truth: folder of the four .mat files.
+        submission: folder where the official text files are written to.
+        whole_pixels: as in `metaheads.evaluation.WiderFace`.
+        others: as in any metric of MMEngine.
+    """
+
+    default_prefix = "widerface"
+
+    def __init__(
+        self,
+        ground_truth: str,
+        submission: str = "",
+        whole_pixels: bool = False,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self._total = WiderFace(WiderFaceTruth.from_folder(ground_truth), whole_pixels=whole_pixels)
+        self.submission = submission
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        for sample in data_samples:
+            found = sample["pred_instances"]
+            fields = (found[name].cpu().numpy() for name in ("bboxes", "scores"))
+            self.results.append((sample["img_path"], *fields))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        self._total.reset()
+        for result in results:
+            self._total.update(*result)
+        if self.submission:
+            self._total.write_submission(self.submission)
+        return self._total.compute().to_percent()
 
 
 @METRICS.register_module()

@@ -146,6 +146,7 @@ def to_detections(instances) -> Detections:
         masks=instances.get("masks"),
         mask_scores=instances.get("mask_scores"),
         keypoints=instances.get("keypoints"),
+        vertices=instances.get("vertices"),
     )
 
 

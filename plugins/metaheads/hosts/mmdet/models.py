@@ -165,16 +165,15 @@ def to_targets(sample, image_size: tuple[int, int], device: torch.device) -> Tar
     parts = []
     for instances, is_crowd in ((sample.gt_instances, False), (sample.ignored_instances, True)):
         boxes = get_box_tensor(instances.bboxes).to(device, torch.float32).reshape(-1, 4)
-        keypoints = instances.get("keypoints")
-        if keypoints is not None:
-            keypoints = keypoints.to(device)
+        points = [instances.get(name) for name in ("keypoints", "vertices")]
+        points = [None if each is None else each.to(device) for each in points]
         masks = instances.get("masks")
         if masks is not None:
             masks = masks.to_tensor(torch.bool, device)
             masks = _pad_masks(masks, image_size)
         crowd = torch.full((len(boxes),), is_crowd, device=device)
         labels = instances.labels.to(device).long()
-        parts.append(Targets(image_size, boxes, labels, crowd, masks, keypoints))
+        parts.append(Targets(image_size, boxes, labels, crowd, masks, *points))
     targets = Targets.cat(parts)
     if "gt_sem_seg" in sample:
         semantic = sample.gt_sem_seg.sem_seg[0].to(device).long()
@@ -210,6 +209,7 @@ def to_instance_data(detections: Detections) -> InstanceData:
         "masks": detections.masks,
         "mask_scores": detections.mask_scores,
         "keypoints": detections.keypoints,
+        "vertices": detections.vertices,
     }
     return InstanceData(**{name: value for name, value in fields.items() if value is not None})
 
@@ -236,6 +236,11 @@ class CornerNet(HostedInstances):
 @MODELS.register_module()
 class CenterNetTriplets(HostedInstances):
     core_class = architectures.CenterNetTriplets
+
+
+@MODELS.register_module()
+class RetinaFace(HostedInstances):
+    core_class = architectures.RetinaFace
 
 
 @MODELS.register_module()
@@ -271,3 +276,5 @@ Darknet53 = _register_backbone(backbones.Darknet53)
 DeconvResNet = _register_backbone(backbones.DeconvResNet)
 DeformableResNet = _register_backbone(backbones.DeformableResNet)
 Hourglass = _register_backbone(backbones.Hourglass)
+MobileNetV1 = _register_backbone(backbones.MobileNetV1)
+SlimNet = _register_backbone(backbones.SlimNet)
