@@ -36,12 +36,19 @@ METRICS = {
     "points/NME": ("NME of points, %", 1.0, ("boxes, points", "boxes, points, mesh")),
     "points/vertices_NME": ("NME of vertices, %", 1.0, ("boxes, points, mesh",)),
 }
+LENGTHS = (
+    "train_cfg.max_iters",
+    "train_cfg.val_interval",
+    "param_scheduler.1.end",
+    "param_scheduler.1.T_max",
+)
 FILE = FOLDER / "face_tasks.json"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--iterations", type=int, default=500)
     parser.add_argument("--work-dir", default="work_dirs/face_tasks")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -52,11 +59,13 @@ def main() -> None:
                 continue
             start = time.monotonic()
             overrides = [(f"model.core.{option}", "0.0") for option in off]
+            overrides += [(key, str(args.iterations)) for key in LENGTHS]
             overrides += [("randomness.seed", str(seed))]
             work_dir = f"{args.work_dir}/{name.replace(', ', '_').replace(' ', '_')}"
             metrics = train(CONFIG, "mmdet", overrides, RunOptions(), work_dir=work_dir)
             minutes = round((time.monotonic() - start) / 60, 1)
-            entry = {**{key: metrics[key] for key in METRICS}, "minutes": minutes}
+            entry = {key: metrics[key] for key in METRICS}
+            entry |= {"minutes": minutes, "iterations": args.iterations}
             found = {**read_results(), name: entry}
             FILE.write_text(json.dumps(found, indent=1) + "\n")
             write_table(found)
@@ -68,12 +77,13 @@ def read_results() -> dict[str, dict[str, float]]:
 
 def write_table(found: dict[str, dict[str, float]]) -> None:
     """Mean over the seeds, and the largest distance from it."""
+    (iterations,) = {each["iterations"] for each in found.values()}
     lines = [
         "# What points and mesh add to face boxes",
         "",
         f"`python benchmarks/face_tasks.py`, {datetime.date.today()}, {processor_name()}, one "
-        f"thread each, torch {torch.__version__}; {CONFIG}, mean of the seeds and how far one lies "
-        "from it.",
+        f"thread each, torch {torch.__version__}; {CONFIG}, {iterations} iterations; mean of the "
+        "seeds and how far one lies from it.",
         "",
         f"| trained | {' | '.join(title for title, _, _ in METRICS.values())} | seeds |",
         f"|---|{'---:|' * (len(METRICS) + 1)}",
