@@ -252,10 +252,12 @@ def test_detectron2_nme(perfect):
     from detectron2.data import MetadataCatalog
     from detectron2.structures import Boxes, Instances
 
-    from metaheads.hosts.detectron2.evaluation import NMEEvaluator
+    from metaheads.hosts.detectron2.evaluation import InstanceEvaluator, NMEEvaluator
 
     images, file, mesh_file = perfect
     MetadataCatalog.get("faces_of_the_nme_test").set(json_file=file)
+    boxes_first = InstanceEvaluator("faces_of_the_nme_test", ("bbox",))
+    boxes_first.reset()
     evaluator = NMEEvaluator("faces_of_the_nme_test", mesh_file)
     for image in images:
         fields = found_fields(image["faces"], 0.08)
@@ -264,7 +266,8 @@ def test_detectron2_nme(perfect):
         instances.scores, instances.pred_classes = fields["scores"], fields["labels"]
         instances.pred_keypoints = fields["keypoints"] + torch.tensor([0.5, 0.5, 0])
         instances.pred_vertices = fields["vertices"]
-        evaluator.process([{"image_id": image["image_id"]}], [{"instances": instances}])
+        for each in (boxes_first, evaluator):
+            each.process([{"image_id": image["image_id"]}], [{"instances": instances}])
     assert evaluator.evaluate()["points"] == pytest.approx(EXPECTED_POINTS, abs=0.01)
     MetadataCatalog.remove("faces_of_the_nme_test")
 
