@@ -82,6 +82,24 @@ def test_detectron2_data(shapes_data, mesh):
     assert count > 10
 
 
+@needs_detectron2
+def test_detectron2_trains_on_the_crop_as_it_is(shapes_data):
+    """INPUT.TEST_SIZE has another aspect: faces would be wider in training than in tests."""
+    from detectron2.data import get_detection_dataset_dicts
+
+    from metaheads.hosts.detectron2.data import MetaheadsMapper
+
+    cfg = pair.detectron2_config(FACES, ("MODEL.DEVICE", "cpu"))
+    assert tuple(cfg.INPUT.TEST_SIZE) != (cfg.INPUT.FACE_TRANSFORM.SIZE,) * 2
+    entries = get_detection_dataset_dicts(cfg.DATASETS.TRAIN[0], filter_empty=False)
+    inputs = MetaheadsMapper(cfg, True)(entries[0])
+    model = pair.detectron2_model(FACES, ("MODEL.DEVICE", "cpu")).train()
+    images = []
+    model.backbone.register_forward_pre_hook(lambda _, given: images.append(given[0]))
+    model([inputs])
+    assert images[0].shape[-2:] == (cfg.INPUT.FACE_TRANSFORM.SIZE,) * 2
+
+
 @needs_mmdet
 @needs_detectron2
 def test_both_hosts_give_the_same(shapes_data):
