@@ -1,5 +1,6 @@
-# RetinaFace with MobileNetV1 x0.25, to be overfitted to a few photographs of faces with five points.
-# The data set lies in $METAHEADS_DATA/faces: faces_5pt.json (COCO keypoints) beside its images.
+# RetinaFace with MobileNetV1 x0.25, to be overfitted to a few photographs with faces of five
+# points. The data set lies in $METAHEADS_DATA/faces: faces_5pt.json (COCO keypoints) beside its
+# images.
 _base_ = [
     "../../configs/mmdet/_base_/runtime.py",
     "../../configs/mmdet/_base_/from_scratch_shapes.py",

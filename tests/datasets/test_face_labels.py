@@ -139,6 +139,20 @@ def test_boxes_without_area_become_crowds_and_are_counted(folder, capsys):
     assert "2 became crowds" in (text := capsys.readouterr().out) and "line 2: a box" in text
 
 
+def test_check_dataset_takes_what_the_conversion_makes_of_boxes_without_area(folder, capsys):
+    (folder / "label.txt").write_text("# 0--Parade/a.jpg\n0 0 0 0\n5 6 0 30\n5 6 3 4\n")
+    out = folder / "out.json"
+    command = ["convert-dataset", "--from", "retinaface", str(folder), "--out", str(out)]
+    assert main(command) == 0
+    check = ["check-dataset", "--no-masks", "--data", str(out), str(folder / "images")]
+    assert main(check) == 0
+    assert "2 crowds" in capsys.readouterr().out
+    content = json.loads(out.read_text())
+    content["annotations"][1]["iscrowd"] = 0
+    out.write_text(json.dumps(content))
+    assert main(check) != 0
+
+
 def test_wrong_folders_and_sizes_are_named(folder, tmp_path_factory, capsys):
     empty = tmp_path_factory.mktemp("empty")
     with pytest.raises(ValueError, match=r"expected one label\.txt in the folder"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -104,6 +106,24 @@ def test_small_faces_are_dropped():
         assert (transform(record, seed, min_face=8.0).boxes[:, 2:].min(1) > 8).all()
     counts = {len(transform(record, seed)) for seed in range(20)}
     assert counts == {1, 2}
+
+
+def test_of_crowds_stays_what_the_crop_shows():
+    """Else the ignored faces in it would be background."""
+    record = make_record([[30, 40, 50, 60], [60, 0, 140, 100]], crowds=[False, True])
+    cut = 0
+    for seed in range(20):
+        plain = dataclasses.replace(record, image=np.zeros_like(record.image))
+        plain.image[:, 60:140] = 255  # what the crowd covers
+        found = transform(plain, seed, min_face=2.0, mean=(0.0, 0.0, 0.0))
+        covered = found.image.max((0, 2)) > 127
+        assert found.is_crowd.sum() == covered.any()
+        if covered.any():
+            columns = np.flatnonzero(covered)
+            box = found.boxes[found.is_crowd][0]
+            np.testing.assert_allclose(box[[0, 2]], (columns[0], columns[-1] + 1), atol=1)
+            cut += box[2] - box[0] < 20
+    assert cut
 
 
 def test_range_of_scales():

@@ -114,6 +114,15 @@ def test_incomplete_and_malformed_submissions_are_named(tmp_path):
     (tmp_path / f"{A}.txt").write_text("a.jpg\n1\n1 2 3 4\n")
     with pytest.raises(ValueError, match=r"a\.txt, line 3"):
         total.read_submission(tmp_path)
+    for text in (
+        "a.jpg\n2\n1 2 3 4 0.5\n",
+        "1 2 3 4 0.7\n1 2 3 4 0.6\n1 2 3 4 0.5\n",
+        "",
+        "a.jpg\n",
+    ):
+        (tmp_path / f"{A}.txt").write_text(text)
+        with pytest.raises(ValueError, match=r"a\.txt, line 2: expected the number of faces"):
+            total.read_submission(tmp_path)
     (tmp_path / f"{B}.txt").unlink()
     with pytest.raises(ValueError, match=r"1 of 2 files: 1--Riot/b\.txt"):
         total.read_submission(tmp_path)

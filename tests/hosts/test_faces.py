@@ -82,6 +82,24 @@ def test_detectron2_data(shapes_data, mesh):
     assert count > 10
 
 
+@needs_detectron2
+def test_detectron2_trains_on_the_crop_as_it_is(shapes_data):
+    """INPUT.TEST_SIZE has another aspect: faces would be wider in training than in tests."""
+    from detectron2.data import get_detection_dataset_dicts
+
+    from metaheads.hosts.detectron2.data import MetaheadsMapper
+
+    cfg = pair.detectron2_config(FACES, ("MODEL.DEVICE", "cpu"))
+    assert tuple(cfg.INPUT.TEST_SIZE) != (cfg.INPUT.FACE_TRANSFORM.SIZE,) * 2
+    entries = get_detection_dataset_dicts(cfg.DATASETS.TRAIN[0], filter_empty=False)
+    inputs = MetaheadsMapper(cfg, True)(entries[0])
+    model = pair.detectron2_model(FACES, ("MODEL.DEVICE", "cpu")).train()
+    images = []
+    model.backbone.register_forward_pre_hook(lambda _, given: images.append(given[0]))
+    model([inputs])
+    assert images[0].shape[-2:] == (cfg.INPUT.FACE_TRANSFORM.SIZE,) * 2
+
+
 @needs_mmdet
 @needs_detectron2
 def test_both_hosts_give_the_same(shapes_data):
@@ -252,10 +270,12 @@ def test_detectron2_nme(perfect):
     from detectron2.data import MetadataCatalog
     from detectron2.structures import Boxes, Instances
 
-    from metaheads.hosts.detectron2.evaluation import NMEEvaluator
+    from metaheads.hosts.detectron2.evaluation import InstanceEvaluator, NMEEvaluator
 
     images, file, mesh_file = perfect
     MetadataCatalog.get("faces_of_the_nme_test").set(json_file=file)
+    boxes_first = InstanceEvaluator("faces_of_the_nme_test", ("bbox",))
+    boxes_first.reset()
     evaluator = NMEEvaluator("faces_of_the_nme_test", mesh_file)
     for image in images:
         fields = found_fields(image["faces"], 0.08)
@@ -264,7 +284,8 @@ def test_detectron2_nme(perfect):
         instances.scores, instances.pred_classes = fields["scores"], fields["labels"]
         instances.pred_keypoints = fields["keypoints"] + torch.tensor([0.5, 0.5, 0])
         instances.pred_vertices = fields["vertices"]
-        evaluator.process([{"image_id": image["image_id"]}], [{"instances": instances}])
+        for each in (boxes_first, evaluator):
+            each.process([{"image_id": image["image_id"]}], [{"instances": instances}])
     assert evaluator.evaluate()["points"] == pytest.approx(EXPECTED_POINTS, abs=0.01)
     MetadataCatalog.remove("faces_of_the_nme_test")
 

@@ -120,6 +120,25 @@ def test_geometry_and_augmentation_are_equal(name):
     assert (ours.model.get("test_cfg") or {}).get("flip", False) == theirs.TEST.FLIP
 
 
+# MMDetection's names of what Detectron2 calls otherwise.
+BEST = {
+    "coco/bbox_mAP": "bbox/AP",
+    "coco/segm_mAP": "segm/AP",
+    "coco/keypoints_mAP": "keypoints/AP",
+    "coco_panoptic/PQ": "panoptic_seg/PQ",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("_voc")])
+def test_the_best_checkpoint_is_that_of_the_same_metric(name):
+    from metaheads.hosts.detectron2.trainer import best_metric
+
+    saved = pair.mmdet_config(name).default_hooks.checkpoint
+    theirs = pair.detectron2_config(name)
+    assert BEST.get(saved.save_best, saved.save_best) == best_metric(theirs)
+    assert saved.get("rule") == "greater" or saved.save_best.startswith("coco/")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_schedules_are_equal(name):
     """Rates of a parameter at many iterations, batch, length, optimiser."""

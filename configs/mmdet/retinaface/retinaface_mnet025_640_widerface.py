@@ -20,5 +20,6 @@ param_scheduler = [
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=32)
 default_hooks = dict(
-    checkpoint=dict(interval=4030, save_best="coco/bbox_mAP"), logger=dict(interval=50)
+    checkpoint=dict(interval=4030, save_best="widerface/hard", rule="greater"),
+    logger=dict(interval=50),
 )

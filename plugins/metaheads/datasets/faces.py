@@ -32,9 +32,9 @@ class FaceTransform:
     """A square crop that wholly holds a face, colours, the mirror, the resize.
 
     As in biubug6/Pytorch_Retinaface, data/data_augment.py: faces whose centre is inside of the crop
-    stay, their boxes and points are clipped to it. An image that gives no crop is padded below and
-    on the right to a square. Colours are clipped to 0..255, as the authors' are. Images without
-    faces, which the authors refuse, are cropped anywhere.
+    stay, their boxes and points are clipped to it; of crowds stays what the crop shows. An image
+    that gives no crop is padded below and on the right to a square. Colours are clipped to 0..255,
+    as the authors' are. Images without faces, which the authors refuse, are cropped anywhere.
 
     Args:
         size: S.
@@ -137,6 +137,7 @@ class FaceTransform:
             xy = np.clip(keypoints[..., :2], window[:2], window[2:])
             keypoints = np.concatenate((xy, keypoints[..., 2:]), -1).astype(np.float32)
         stays = centres_inside(record.boxes, window) & (sides > self.min_face)
+        stays |= record.is_crowd & (sides > 0)
         return dataclasses.replace(record, boxes=boxes, keypoints=keypoints).select(stays)
 
     def _pixels(self, image: ndarray, view: View, rng: Any) -> ndarray:

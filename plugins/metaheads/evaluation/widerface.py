@@ -309,9 +309,10 @@ def _as_mask(numbers: ndarray, count: int, path: Path) -> ndarray:
 
 
 def _read_rows(path: Path) -> ndarray:
-    """(M, 5) of a file of a submission."""
+    """(M, 5) of a file of a submission: the image's name, the number of its rows, the rows."""
     rows: list[list[float]] = []
-    for number, line in enumerate(path.read_text().splitlines()[2:], start=3):
+    lines = path.read_text().splitlines()
+    for number, line in enumerate(lines[2:], start=3):
         words: Iterable[str] = line.split()
         if not words:
             continue
@@ -324,4 +325,10 @@ def _read_rows(path: Path) -> ndarray:
                 f"{path}, line {number}: expected x, y, width, height, score, got {line!r}"
             )
         rows.append(row)
+    count = "".join(lines[1:2]).strip()
+    if count != str(len(rows)):
+        raise ValueError(
+            f"{path}, line 2: expected the number of faces, which are {len(rows)} in the lines "
+            f"behind it, got {count!r}: the file is not whole, or lacks its first two lines"
+        )
     return np.array(rows, np.float64).reshape(-1, 5)

@@ -12,7 +12,7 @@ from metaheads.architectures.retinaface.targets import (
     make_priors,
     usable,
 )
-from metaheads.boxes import to_cxcywh
+from metaheads.boxes import box_iof, to_cxcywh
 
 from .examples import make_targets
 
@@ -87,6 +87,24 @@ def test_many_faces_are_compared_in_parts(monkeypatch):
     monkeypatch.setattr(targets_module, "MAX_PAIRS", 4 * len(priors))
     for ours, theirs in zip(assign(corners, boxes), at_once, strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_many_crowds_are_compared_in_parts(monkeypatch):
+    priors = make_priors((96, 96), (8, 16), ((8, 12), (16, 24)))
+    corners = torch.cat((priors[:, :2] - priors[:, 2:] / 2, priors[:, :2] + priors[:, 2:] / 2), 1)
+    crowds = torch.tensor([[4.0 * n, 3.0 * n, 4.0 * n + 9, 3.0 * n + 9] for n in range(20)])
+    at_once = assign(corners, [], crowds).classes
+    assert 20 < (at_once == -1).sum() < 200
+    pairs = []
+
+    def count_pairs(boxes, others):
+        pairs.append(len(boxes) * len(others))
+        return box_iof(boxes, others)
+
+    monkeypatch.setattr(targets_module, "MAX_PAIRS", 3 * len(priors))
+    monkeypatch.setattr(targets_module, "box_iof", count_pairs)
+    assert torch.equal(assign(corners, [], crowds).classes, at_once)
+    assert len(pairs) == 7 and max(pairs) == 3 * len(priors)
 
 
 def test_crowds_are_no_background():

@@ -99,8 +99,9 @@ def assign_priors(
         classes = labels[matched] + 1
         classes[best < positive_iou] = NEUTRAL
         classes[best < negative_iou] = BACKGROUND
-    if len(crowd_boxes):
-        in_crowd = box_iof(corners, crowd_boxes).amax(1) > crowd_iof
+    step = _rows_at_once(corners)
+    for start in range(0, len(crowd_boxes), step):
+        in_crowd = box_iof(corners, crowd_boxes[start : start + step]).amax(1) > crowd_iof
         classes[(classes == BACKGROUND) & in_crowd] = NEUTRAL
     return Assignment(classes, matched)
 
@@ -113,7 +114,7 @@ def _best_overlaps(boxes: Tensor, corners: Tensor) -> tuple[Tensor, Tensor, Tens
     best = torch.full_like(corners[:, 0], -1)
     matched = torch.zeros_like(best, dtype=torch.long)
     own = []
-    step = max(1, MAX_PAIRS // len(corners))
+    step = _rows_at_once(corners)
     for start in range(0, len(boxes), step):
         overlaps = box_iou(boxes[start : start + step], corners)  # (g, P)
         overlap, row = overlaps.max(0)
@@ -121,6 +122,11 @@ def _best_overlaps(boxes: Tensor, corners: Tensor) -> tuple[Tensor, Tensor, Tens
         best, matched = overlap.where(is_better, best), (start + row).where(is_better, matched)
         own.append(overlaps.max(1))
     return best, matched, torch.cat([o.values for o in own]), torch.cat([o.indices for o in own])
+
+
+def _rows_at_once(corners: Tensor) -> int:
+    """How many objects are compared with these priors at once."""
+    return max(1, MAX_PAIRS // len(corners))
 
 
 def encode_points(points: Tensor, priors: Tensor, variance: float) -> Tensor:

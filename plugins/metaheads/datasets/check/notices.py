@@ -30,10 +30,13 @@ def notice_odd_categories(
 
 
 def notice_useless_boxes(data: dict[str, Any]) -> Iterator[str]:
-    """Boxes that no model learns from."""
+    """Boxes that no model learns from; crowds without area are meant to be ignored."""
     low, size, limits, outside = _boxes(data)
+    is_crowd = np.array([bool(each.get("iscrowd", 0)) for each in data["annotations"]], bool)
+    is_flat = (size <= 0).any(1)
+    flat, outside = is_flat & ~is_crowd, outside & ~(is_flat & is_crowd)
     yield from _name_some(
-        data, {"boxes without area": (size <= 0).any(1), "boxes outside of their image": outside}
+        data, {"boxes without area": flat, "boxes outside of their image": outside}
     )
 
 

@@ -138,7 +138,8 @@ def add_metaheads_config(cfg: CfgNode) -> None:
       INPUT.FACE_TRANSFORM; "" for Detectron2's.
     - INPUT.MESH_FILE: JSON of the mesh whose vertices the objects bring, relative to the same
       folder as DATASETS.REGISTER; "" for none.
-    - INPUT.TEST_SIZE: (height, width) to which the model stretches images of another size; () off.
+    - INPUT.TEST_SIZE: (height, width) to which the model stretches images of another size, but
+      what our mappers made for training; () off.
     - INPUT.USE_TEST_VIEW: in tests the model sees what INPUT.TEST_VIEW says, instead.
     - TEST.FLIP, TEST.SCALES: predict from the image and its mirror, and at several sizes, where the
       architecture can merge them.

@@ -99,7 +99,7 @@ class MetaheadsMapper:
                     inputs["sem_seg"] = separate_stuff(inputs["semantic"], segments)
                     record = record.select(~record.is_crowd)
             image = record.image
-            inputs["instances"] = record_to_instances(record)
+            inputs["instances"], inputs["is_sized"] = record_to_instances(record), True
         inputs["image"] = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return inputs
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.structures import Instances
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
@@ -34,7 +35,7 @@ class InstanceEvaluator(COCOEvaluator):
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         before = len(self._predictions)
-        super().process(inputs, outputs)
+        super().process(inputs, [_with_own_keypoints(each) for each in outputs])
         for prediction, output in zip(self._predictions[before:], outputs, strict=True):
             instances = output["instances"]
             if instances.has("mask_scores"):
@@ -55,6 +56,16 @@ class InstanceEvaluator(COCOEvaluator):
         for self._tasks, scored in ((("segm",), by_mask), (("bbox",), predictions)):
             super()._eval_predictions(scored, img_ids)
         self._tasks = tasks
+
+
+def _with_own_keypoints(output: dict[str, Any]) -> dict[str, Any]:
+    """Detectron2 moves keypoints in place (on the CPU): other evaluators must not see that."""
+    instances = output["instances"]
+    if not instances.has("pred_keypoints"):
+        return output
+    own = Instances(instances.image_size, **instances.get_fields())
+    own.pred_keypoints = instances.pred_keypoints.clone()
+    return {**output, "instances": own}
 
 
 class NMEEvaluator(DatasetEvaluator):

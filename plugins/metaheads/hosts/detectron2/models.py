@@ -39,7 +39,8 @@ class HostedInstances(nn.Module):
         pixel_mean, pixel_std: per channel, in the channel order that the data mapper delivers
             (INPUT.FORMAT).
         image_size: (height, width) to which images of another size are stretched, together with
-            their ground truth; None leaves images as they come.
+            their ground truth; None leaves images as they come. Those of our own training mapper
+            have their size ("is_sized") and stay.
         test_view: what the network sees of an image in tests, instead.
         flip_test, scales: predict from the image and its mirror, and at several sizes, where the
             core can merge them.
@@ -149,14 +150,19 @@ class HostedInstances(nn.Module):
         self, batched_inputs: list[dict[str, Any]], scale: float = 1.0
     ) -> tuple[Tensor, list[Geometry]]:
         """Normalised images (B, 3, H, W), and how each lies in its original."""
-        views = [self._network_image(each["image"], scale) for each in batched_inputs]
+        views = [
+            self._network_image(each["image"], scale, is_sized=each.get("is_sized", False))
+            for each in batched_inputs
+        ]
         geometries = [
             geometry.of_resized(original_size(each))
             for each, (_, geometry) in zip(batched_inputs, views, strict=True)
         ]
         return self._pad([image for image, _ in views]), geometries
 
-    def _network_image(self, image: Tensor, scale: float = 1.0) -> tuple[Tensor, Geometry]:
+    def _network_image(
+        self, image: Tensor, scale: float = 1.0, *, is_sized: bool = False
+    ) -> tuple[Tensor, Geometry]:
         """(3, h, w) in 0..255 -> (3, H, W) normalised, and how it lies in the image."""
         original = tuple(image.shape[-2:])
         if self.test_view is not None and not self.training:
@@ -167,7 +173,7 @@ class HostedInstances(nn.Module):
         else:
             image = image.to(self.device).float()
             size = self.image_size or (original if scale != 1 else None)
-            if size is not None:
+            if size is not None and not is_sized:
                 image = resize_tensor(image, scale_size(size, scale))
             geometry = Geometry.from_resize(tuple(image.shape[-2:]), original)
         return (image - self.pixel_mean) / self.pixel_std, geometry
