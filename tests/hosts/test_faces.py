@@ -82,6 +82,28 @@ def test_detectron2_data(shapes_data, mesh):
     assert count > 10
 
 
+@needs_mmdet
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"type": "RandomFlip", "prob": 1.0},
+        {"type": "Resize", "scale": (384, 288)},
+        {"type": "RandomCrop", "crop_size": (60, 80), "allow_negative_crop": True},
+    ],
+    ids=lambda step: step["type"],
+)
+def test_transforms_that_leave_points_behind_are_refused(shapes_data, step):
+    from mmengine.runner import Runner
+
+    loader = pair.mmdet_config(FACES).train_dataloader
+    *steps, transform, pack = loader.dataset.pipeline
+    assert transform.type == "metaheads.FaceTransform"
+    loader.dataset.pipeline = [*steps, step, pack]
+    dataset = Runner.build_dataloader(loader).dataset
+    with pytest.raises(ValueError, match="leave gt_keypoints and gt_vertices where they were"):
+        dataset[0]
+
+
 @needs_detectron2
 def test_detectron2_trains_on_the_crop_as_it_is(shapes_data):
     """INPUT.TEST_SIZE has another aspect: faces would be wider in training than in tests."""

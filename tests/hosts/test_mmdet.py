@@ -81,8 +81,9 @@ def test_every_registered_name_builds():
         ),
         "SlimNet": {},
     }
-    # These are built from whole models: by test_agree.py, test_panoptic.py and test_semantic.py.
-    wholes = {"SemanticSegmenter", "TestTimeAugmentation", "UPSNet"}
+    # These are built from whole models: by test_agree.py, test_panoptic.py, test_panoptic_data.py
+    # and test_semantic.py.
+    wholes = {"SemanticSegmenter", "TestTimeAugmentation", "UPSNet", "UPSNetSemanticHead"}
     assert set(MODELS.module_dict) - {"Toy"} - wholes == set(options)
     built = {n: MODELS.build({"type": f"metaheads.{n}", **o}) for n, o in options.items()}
     features = [torch.rand(1, 64, 16, 16), torch.rand(1, 128, 8, 8)]

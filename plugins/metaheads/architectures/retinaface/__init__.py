@@ -10,6 +10,7 @@ What differs from biubug6's code, and why:
   teaches negatives; `is_compatible=True` has both as theirs (nothing published depends on it).
 - Faces without area train nothing (theirs: log 0); of a face with some of its points these count.
 - Crowds, the ignored faces of a data set, are neither faces nor background (theirs has none).
+- Boxes are clipped to the image (theirs are not, in WIDER FACE's submissions either).
 - In several processes the losses are divided by the mean number of positives.
 - NMS works in pixels of the network input, theirs of the original image: because of its +1, which
   the default keeps, this can differ where images are resized.

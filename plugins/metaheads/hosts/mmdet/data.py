@@ -143,6 +143,9 @@ class PackInputs(PackDetInputs):
     """MMDetection's, with the geometry of `TestView`, keypoints and the vertices of meshes.
 
     What `LoadPanoptic` calls gt_seg_map becomes `gt_sem_seg`, with sem_seg (1, H, W).
+
+    Raises:
+        ValueError: a transform of MMDetection's own has moved the boxes, but not their points.
     """
 
     mapping_table: ClassVar = {
@@ -153,6 +156,16 @@ class PackInputs(PackDetInputs):
 
     def __init__(self, meta_keys: tuple[str, ...] = META_KEYS) -> None:
         super().__init__(meta_keys=meta_keys)
+
+    def transform(self, results: dict) -> dict:
+        points = [name for name in ("gt_keypoints", "gt_vertices") if name in results]
+        if points and results.get("homography_matrix") is not None:
+            raise ValueError(
+                f"{results.get('img_path', 'an image')}: MMDetection's own transforms (RandomFlip, "
+                f"Resize, RandomCrop, ...) move boxes, but leave {' and '.join(points)} where they "
+                "were: use metaheads.TrainTransform, FaceTransform, WarpTransform or CropTransform"
+            )
+        return super().transform(results)
 
 
 class _RecordTransform(BaseTransform):
