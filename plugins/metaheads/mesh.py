@@ -5,6 +5,7 @@ Letters: V vertices, F triangles, E edges.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ class MeshTopology:
             target[:] = np.reshape(values, shape)
         return found
 
-    @property
+    @functools.cached_property
     def edges(self) -> ndarray:
         """(E, 2) int64, every edge of the triangles once, the lower vertex first, ascending."""
         pairs = self.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
