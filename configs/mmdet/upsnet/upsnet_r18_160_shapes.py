@@ -5,7 +5,7 @@ model = dict(
     core=dict(
         num_things=7,
         num_stuff=6,
-        # With more weight the maps improve, and the detections suffer by more.
+        # With more weight the maps improve, and the detections suffer.
         semantic_weight=0.3,
         panoptic_weight=0.2,
         stuff_area_limit=128,
