@@ -100,11 +100,17 @@ def _followers(module: nn.Module, run: Callable[[], Any]) -> list[tuple[Any, Any
 
 
 def compile_parts(module: nn.Module) -> None:
-    """torch.compile for backbone, neck and our heads; the compiler runs at the first image."""
+    """torch.compile for backbone, neck and our heads; the compiler runs at the first image.
+
+    For prediction only: weights become constants, laid out for the compiled code ("freezing").
+    """
+    from torch._inductor import config as inductor
+
     for name in ("backbone", "neck", "core"):
         part = getattr(module, name, None)
         if part is not None:
-            part.forward = torch.compile(part.forward)
+            # Set while it traces, at the first call: torch.compile(options=...) would be too late.
+            part.forward = inductor.patch(freezing=True)(torch.compile(part.forward))
 
 
 def _has_statistics(part: Any) -> bool:

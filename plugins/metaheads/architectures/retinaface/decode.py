@@ -79,17 +79,25 @@ def choose_boxes(
 ) -> tuple[Tensor, Detections]:
     """The priors that become detections of an image, and the detections' boxes, scores, labels.
 
-    Scores first: only what is above the threshold and among the best becomes a box.
+    Scores first: only what is above the threshold and among the best becomes a box. A score cannot
+    exceed that of its class against the background alone, which is cheaper to look at.
     """
-    # Several times faster over the first axis than over one of two numbers.
-    all_scores = outputs.class_logits[index].float().T.contiguous().softmax(0)[1:]  # (C, P)
-    labels, rows = (all_scores > core.score_threshold).nonzero(as_tuple=True)  # (n,)
-    scores, order = all_scores[labels, rows].sort(descending=True, stable=True)
+    logits = outputs.class_logits[index].float()  # (P, 1 + C)
+    margins = logits[:, 1:].amax(1) - logits[:, 0]
+    rows = (margins > _logit(core.score_threshold) - 1e-3).nonzero()[:, 0]  # room for rounding
+    all_scores = logits[rows].softmax(1)[:, 1:].T  # (C, n)
+    labels, places = (all_scores > core.score_threshold).nonzero(as_tuple=True)
+    scores, order = all_scores[labels, places].sort(descending=True, stable=True)
     order = order[: core.max_candidates]
-    rows, labels, scores = rows[order], labels[order], scores[: core.max_candidates]
+    rows, labels, scores = rows[places[order]], labels[order], scores[: core.max_candidates]
     boxes = decode_boxes(outputs.box_deltas[index, rows].float(), priors[rows], core.variances)
     kept = suppress(core, boxes, scores, labels)
     return rows[kept], Detections(boxes[kept], scores[kept], labels[kept])
+
+
+def _logit(share: float) -> float:
+    """-inf from 0 down, inf from 1 up."""
+    return math.log(share / (1 - share)) if 0 < share < 1 else math.copysign(math.inf, share - 0.5)
 
 
 def suppress(core: RetinaFace, boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
@@ -98,12 +106,14 @@ def suppress(core: RetinaFace, boxes: Tensor, scores: Tensor, labels: Tensor) ->
     Args:
         boxes: (n, 4); scores: (n,); labels: (n,).
     """
-    from torchvision.ops import batched_nms
+    from torchvision.ops import batched_nms, nms
 
     if core.has_plus_one:
         boxes = boxes + boxes.new_tensor([0, 0, 1, 1])
     # As float32 has it: torchvision compares in double, and an equal overlap stays.
     threshold = float(torch.tensor(core.nms_iou, dtype=torch.float32))
+    if core.num_classes == 1:  # there is nothing to keep apart
+        return nms(boxes, scores, threshold)[: core.max_detections]
     return batched_nms(boxes, scores, labels, threshold)[: core.max_detections]
 
 
