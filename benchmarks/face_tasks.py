@@ -2,7 +2,7 @@
 
     python benchmarks/face_tasks.py
 
-Trains `retinaface_mnet025_256_faces` in MMDetection with the losses of boxes alone, with points,
+Trains `retinaface_mnet025_320_faces` in MMDetection with the losses of boxes alone, with points,
 and with points and mesh. Data below $METAHEADS_DATA (default: data): `shapes`, made by
 `metaheads make-shapes`. Every result is kept in benchmarks/face_tasks.json, so that a run that was
 cut off goes on; the table is benchmarks/face_tasks.md.
@@ -23,7 +23,7 @@ from metaheads.commands.train import RunOptions, train
 from metaheads.profiling import processor_name
 
 FOLDER = Path(__file__).parent
-CONFIG = "retinaface/retinaface_mnet025_256_faces"
+CONFIG = "retinaface/retinaface_mnet025_320_faces"
 OFF = {
     "boxes": ("keypoint_weight", "vertex_weight", "edge_weight"),
     "boxes, points": ("vertex_weight", "edge_weight"),

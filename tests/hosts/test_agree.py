@@ -23,7 +23,7 @@ NAMES = (
     "centernet_points/centernet_points_pose_hourglass_small_160_shapes",
     "cornernet/cornernet_small_160_shapes",
     "centernet_triplets/centernet_triplets_small_160_shapes",
-    "retinaface/retinaface_mnet025_256_faces",
+    "retinaface/retinaface_mnet025_320_faces",
 )
 
 

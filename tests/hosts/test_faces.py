@@ -14,7 +14,7 @@ from tests.hosts.installed import each_host, needs_detectron2, needs_mmdet
 from metaheads.evaluation import WiderFace, WiderFaceTruth
 from metaheads.mesh import MeshTopology
 
-FACES = "retinaface/retinaface_mnet025_256_faces"
+FACES = "retinaface/retinaface_mnet025_320_faces"
 
 
 def file_faces(shapes_data) -> dict[str, list[dict]]:

@@ -63,6 +63,9 @@ def test_losses_by_hand():
     negatives = math.log(1 + math.e) + math.log(1 + math.exp(-10))
     expected = (2 * math.log(2) + negatives) / 2
     assert losses["loss_class"].item() == pytest.approx(expected, rel=1e-5)
+    core.keypoint_beta = 0.5  # of the error of 2 an even share is squared no more
+    losses = prior_losses(core, outputs, priors, [targets])
+    assert losses["loss_keypoints"].item() == pytest.approx(1.75 / 2)
 
 
 def test_an_image_without_faces_teaches_background():

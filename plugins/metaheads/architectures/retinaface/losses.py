@@ -121,7 +121,9 @@ class _Batch:
         is_known = points[..., 2] > 0
         wanted = encode_points(points[..., :2], self.priors, self.core.variances[0])
         deltas = self.outputs.keypoint_deltas[self.image, self.prior].unflatten(1, (-1, 2))
-        summed = F.smooth_l1_loss(deltas[is_known], wanted[is_known], reduction="sum")
+        summed = F.smooth_l1_loss(
+            deltas[is_known], wanted[is_known], reduction="sum", beta=self.core.keypoint_beta
+        )
         return summed / self._count(is_known.any(1))
 
     def _mesh_losses(self) -> dict[str, Tensor]:

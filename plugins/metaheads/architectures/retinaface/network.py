@@ -72,6 +72,8 @@ class RetinaFace(nn.Module):
         negatives_per_positive: hardest negatives of each image.
         is_compatible: matching and mining with the faults of biubug6's code.
         class_weight, box_weight, keypoint_weight, vertex_weight, edge_weight: of the losses.
+        keypoint_beta: error, in units of the code, from which on the loss of the points is linear;
+            the authors' 1 is a tenth of a prior.
         variances: of the box code: centres and points, sizes.
         score_threshold: lowest score of a detection.
         max_candidates: best priors that take part in NMS.
@@ -111,6 +113,7 @@ class RetinaFace(nn.Module):
         class_weight: float = 1.0,
         box_weight: float = 2.0,
         keypoint_weight: float = 1.0,
+        keypoint_beta: float = 1.0,
         vertex_weight: float = 1.0,
         edge_weight: float = 1.0,
         variances: tuple[float, float] = (0.1, 0.2),
@@ -134,6 +137,7 @@ class RetinaFace(nn.Module):
         self.negatives_per_positive, self.is_compatible = negatives_per_positive, is_compatible
         self.class_weight, self.box_weight = class_weight, box_weight
         self.keypoint_weight = keypoint_weight
+        self.keypoint_beta = keypoint_beta
         self.vertex_weight, self.edge_weight = vertex_weight, edge_weight
         self.variances = variances
         self.score_threshold, self.max_candidates = score_threshold, max_candidates
