@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 from tests.hosts.installed import needs_detectron2, needs_mmdet
+from torch import nn
 
 SMALL_HOURGLASS = dict(channels=(16, 16, 24), blocks=(1, 1, 1), stem_channels=16)
 # Name -> options, feature width.
