@@ -6,7 +6,7 @@ First the same preprocessed images and ground truth (with the crowds) go into bo
 outputs and losses must agree to 1e-5, detections must be equal, at least 1,000 of them. Then it is
 evaluated through each host's own loader and COCO evaluator: the AP must be within 0.003, again on
 at least 1,000 detections. Or else the command fails. Data below $METAHEADS_DATA (default: data):
-`nuclei` and `coco_instances`. Results are kept in benchmarks/host_agreement.json; the table
+`nuclei`, `coco_instances` and `bccd`. Results are kept in benchmarks/host_agreement.json; the table
 benchmarks/host_agreement.md is written anew after each.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -36,6 +37,7 @@ from metaheads.commands.train import RunOptions, train
 from metaheads.configs import HOSTS, find_config
 from metaheads.datasets.records import read_record
 from metaheads.datasets.transforms import Record, resize_record
+from metaheads.export import flatten_outputs
 from metaheads.structures import Targets
 
 FOLDER = Path(__file__).parent
@@ -54,6 +56,9 @@ CASES = {
     "nuclei_small_objects": ("yolact/yolact_r18_256_nuclei_small_objects", {}),
     "photographs": (PHOTOGRAPHS, {}),
     "photographs_550": (PHOTOGRAPHS, LARGER),
+    "blood_cells_points": ("centernet_points/centernet_points_r18_256x320_bccd", {}),
+    "blood_cells_cornernet": ("cornernet/cornernet_small_256x320_bccd", {}),
+    "blood_cells_triplets": ("centernet_triplets/centernet_triplets_small_256x320_bccd", {}),
 }
 
 
@@ -69,7 +74,8 @@ def main() -> int:
     tensors = compare_tensors(args.case, args.checkpoint)
     rows = [evaluate(args.case, host, args.checkpoint) for host in HOSTS]
     record(args.case, {"tensors": tensors, "hosts": rows})
-    gap = max(abs(rows[0]["metrics"][name] - rows[1]["metrics"][name]) for name in METRICS)
+    first, second = (row["metrics"] for row in rows)
+    gap = max(abs(first[name] - second[name]) for name in first)
     fewest = min(row["detections"] for row in rows)
     agree = gap <= TOLERANCE and min(fewest, tensors["detections"]) >= FEWEST_DETECTIONS
     print(f"largest difference {gap:.4f} over {fewest} detections: {'ok' if agree else 'FAILED'}")
@@ -90,10 +96,11 @@ def compare_tensors(case: str, checkpoint: str) -> dict[str, float]:
     )
     dataset = cfg.test_dataloader.dataset
     size = tuple(next(step.size for step in dataset.pipeline if "size" in step))
-    coco = COCO(f"{dataset.data_root}{dataset.ann_file}")
+    coco, metrics = COCO(f"{dataset.data_root}{dataset.ann_file}"), cfg.test_evaluator.metric
     for image_id in sorted(coco.imgs):
         folder = f"{dataset.data_root}{dataset.data_prefix.img}"
-        record = resize_record(read_record(coco, image_id, folder), size)
+        record = read_record(coco, image_id, folder, use_masks="segm" in metrics)
+        record = resize_record(record, size)
         pixels = torch.from_numpy(record.image).permute(2, 0, 1)[None].float()
         normal = models[0].input_format
         mean, std = (torch.tensor(x).view(3, 1, 1) for x in (normal.mean, normal.std))
@@ -105,8 +112,8 @@ def compare_tensors(case: str, checkpoint: str) -> dict[str, float]:
                 torch.manual_seed(0)  # more positives than the masks' limit are drawn
                 losses.append(model.module.core.losses(out, [targets]))
                 detections.append(model.module.core.decode(out, [size])[0])
-                outputs.append(out)
-        for ours, theirs in zip(*outputs, strict=True):
+                outputs.append(flatten_outputs(out))
+        for (_, ours), (_, theirs) in zip(*outputs, strict=True):
             assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
             found["outputs"] = max(found["outputs"], float((ours - theirs).abs().max()))
         for name, loss in losses[0].items():
@@ -115,7 +122,7 @@ def compare_tensors(case: str, checkpoint: str) -> dict[str, float]:
             found["losses"] = max(found["losses"], gap)
         first, second = detections
         assert torch.equal(first.labels, second.labels)
-        for name in ("scores", "boxes", "masks"):
+        for name in ("scores", "boxes", "masks") if "segm" in metrics else ("scores", "boxes"):
             assert_close(getattr(first, name), getattr(second, name), rtol=1e-5, atol=1e-4)
         found["images"] += 1
         found["crowds"] += int(record.is_crowd.sum())
@@ -134,8 +141,9 @@ def mmdet_truth(record: Record, size: tuple[int, int]) -> Targets:
         instances = InstanceData(
             bboxes=torch.from_numpy(part.boxes),
             labels=torch.from_numpy(part.labels),
-            masks=BitmapMasks(part.masks.astype(np.uint8), *size),
         )
+        if part.masks is not None:
+            instances.masks = BitmapMasks(part.masks.astype(np.uint8), *size)
         setattr(sample, name, instances)
     return mmdet_models.to_targets(sample, size, torch.device("cpu"))
 
@@ -148,7 +156,8 @@ def detectron2_truth(record: Record, size: tuple[int, int]) -> Targets:
     instances.gt_boxes = Boxes(torch.from_numpy(record.boxes))
     instances.gt_classes = torch.from_numpy(record.labels)
     instances.gt_is_crowd = torch.from_numpy(record.is_crowd)
-    instances.gt_masks = BitMasks(torch.from_numpy(record.masks))
+    if record.masks is not None:
+        instances.gt_masks = BitMasks(torch.from_numpy(record.masks))
     return detectron2_models.to_targets(instances, size, size)
 
 
@@ -171,9 +180,10 @@ def evaluate(case: str, host: str, checkpoint: str) -> dict:
             RunOptions(eval_only=True, checkpoint=checkpoint),
             work_dir=folder,
         )
-        names = {"mmdet": "found.segm.json", "detectron2": "inference/coco_instances_results.json"}
+        names = {"mmdet": "found.bbox.json", "detectron2": "inference/coco_instances_results.json"}
         detections = json.loads((Path(folder) / names[host]).read_text())
-    return {"host": host, "detections": len(detections), "metrics": to_shares(metrics)}
+    shares = {name: each for name, each in to_shares(metrics).items() if math.isfinite(each)}
+    return {"host": host, "detections": len(detections), "metrics": shares}
 
 
 def record(case: str, result: dict) -> None:
@@ -206,7 +216,8 @@ def record(case: str, result: dict) -> None:
     ]
     for name, each in known.items():
         for row in each["hosts"]:
-            values = " | ".join(f"{row['metrics'][metric]:.4f}" for metric in METRICS)
+            found = row["metrics"]
+            values = " | ".join(f"{found[m]:.4f}" if m in found else "" for m in METRICS)
             lines.append(f"| {name} | {row['host']} | {row['detections']} | {values} |")
     (FOLDER / "host_agreement.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines), flush=True)

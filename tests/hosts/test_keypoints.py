@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from tests.hosts import pair
 from tests.hosts.installed import each_host, needs_detectron2, needs_mmdet
 
@@ -97,3 +98,41 @@ def test_keypoints_are_evaluated(host, shapes_data, tmp_path, capsys):
     metrics = json.loads((tmp_path / "results.json").read_text())
     name = "coco/keypoints_mAP" if host == "mmdet" else "keypoints/AP"
     assert name in metrics and list(tmp_path.glob("*best*.pth"))
+
+
+@pytest.mark.slow
+@each_host
+@pytest.mark.parametrize("kind", ["r18_256x320_bccd", "resdcn18_384_voc"])
+def test_onnx_equals_the_model_also_with_deformable_convolutions(
+    host, kind, shapes_data, tmp_path, monkeypatch
+):
+    pytest.importorskip("onnxruntime", reason="ONNX is an extra: pip install metaheads[export]")
+    import onnx
+
+    from metaheads import load
+    from metaheads.cli import main
+
+    monkeypatch.setenv("METAHEADS_DATA", str(shapes_data))
+    name = f"centernet_points/centernet_points_{kind}"
+    model = load(name, host=host, device="cpu")
+    for part, parameter in model.module.named_parameters():
+        if "conv_offset_mask" in part or ".hm.2." in part:  # fresh ones shift nothing
+            torch.nn.init.normal_(parameter, std=0.002 if "conv_offset" in part else 0.1)
+    for layer in model.module.modules():  # and what arrives at the heads is next to nothing
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+    with torch.no_grad():
+        model.module.train().raw_outputs(torch.randn(2, 3, 96, 96))
+    torch.save(model.checkpoint(), tmp_path / "random.pth")
+    picture = sorted((shapes_data / "shapes/val").iterdir())[0]
+    out, report = tmp_path / "model.onnx", tmp_path / "report.json"
+    command = ["export", "--config-file", name, "--host", host, "--images", str(picture)]
+    command += ["--checkpoint", str(tmp_path / "random.pth"), "--json", str(report)]
+    assert main([*command, "--out", str(out)]) == 0
+    found = json.loads(report.read_text())["differences"]
+    assert list(found) == ["0_heatmap", "0_sizes", "0_offsets"]
+    for each in found.values():
+        assert each["count"] > 1000
+        assert each["difference"] < 1e-4 * max(each["largest"], 1)
+    kinds = [node.op_type for node in onnx.load(str(out)).graph.node]
+    assert kinds.count("DeformConv") == (3 if "dcn" in kind else 0)

@@ -24,11 +24,15 @@ def loops(maps: torch.Tensor, direction: str) -> torch.Tensor:
 
 
 @every_direction
-@pytest.mark.parametrize("size", [(5, 8), (1, 7), (6, 1), (1, 1), (9, 9)])
+@pytest.mark.parametrize("size", [(5, 8), (1, 7), (6, 1), (1, 1), (9, 9), (3, 17)])
 def test_every_form_equals_loops(direction, size):
     maps = torch.randn(2, 3, *size)
     expected = loops(maps, direction)
     assert torch.equal(corner_pool(maps, direction), expected)
+    turned = maps.transpose(-1, -2).contiguous().transpose(-1, -2)
+    assert torch.equal(corner_pool(turned, direction), expected)
+    with_gradient = corner_pool(maps.clone().requires_grad_(), direction)
+    assert with_gradient.requires_grad and torch.equal(with_gradient, expected)
     assert torch.equal(corner_pool(maps, direction, is_compatible=True), expected)
     assert torch.equal(running_max(maps, *DIRECTIONS[direction]), expected)
     exported = torch.export.export(_Pool(direction), (maps,)).module()

@@ -1,6 +1,7 @@
 """DLA-34 with deformable up-sampling, the backbone of CenterNet (arXiv 1707.06484, 1904.07850).
 
-Under the names of CenterNet's checkpoints. Letters: B images, H, W pixels, h, w cells.
+Under the names of CenterNet's checkpoints, without the two layers that nothing there uses. Letters:
+B images, H, W pixels, h, w cells.
 """
 
 from __future__ import annotations
@@ -95,14 +96,12 @@ class _Tree(nn.Module):
             self.tree1 = _Tree(depth - 1, in_channels, out_channels, False, stride)
             wider = root_channels + out_channels
             self.tree2 = _Tree(depth - 1, out_channels, out_channels, False, 1, wider)
-        # Deeper trees have this layer too, without using it: published checkpoints hold it.
+        # The authors' deeper trees have this layer, too, without using it.
         self.project = None
-        if in_channels != out_channels:
+        if depth == 1 and in_channels != out_channels:
             self.project = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
             )
-            if depth > 1:
-                self.project.requires_grad_(False)
         self.depth = depth
 
     def forward(self, x: Tensor, children: tuple[Tensor, ...] = ()) -> Tensor:

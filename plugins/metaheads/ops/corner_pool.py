@@ -1,8 +1,9 @@
 """Corner pooling (CornerNet, Sec. 3.4): the running maximum along rows or columns.
 
 No form is the fastest everywhere (benchmarks/keypoint_decode.md): on CPUs rows are compared one
-after the other, where columns lie apart in memory; elsewhere it is torch.cummax, or for exported
-graphs, which have no such operator, maxima over distances that double.
+after the other, where columns lie apart in memory; along rows it is torch.cummax in a training, and
+without gradients maxima over distances that double, as in exported graphs, which have no cummax. On
+GPUs it is torch.cummax.
 Letters: B images, D channels, h, w cells.
 """
 
@@ -35,6 +36,8 @@ def corner_pool(maps: Tensor, direction: str, *, is_compatible: bool = False) ->
         return _RunningMax.apply(turned, is_reversed).transpose(-1, -2)
     if axis == -2 and (is_compatible or not maps.is_cuda):
         return _RunningMax.apply(maps, is_reversed)
+    if not (maps.is_cuda or (maps.requires_grad and torch.is_grad_enabled())):
+        return _doubling_in_place(maps, is_reversed)
     return running_max(maps, axis, is_reversed)
 
 
@@ -77,6 +80,20 @@ def running_max(maps: Tensor, axis: int, is_reversed: bool) -> Tensor:
     if not is_reversed:
         return maps.cummax(axis).values
     return maps.flip(axis).cummax(axis).values.flip(axis)
+
+
+def _doubling_in_place(maps: Tensor, is_reversed: bool) -> Tensor:
+    """`_doubling` along the columns, without gradients, by turns in two tensors."""
+    pooled, other = maps.clone(memory_format=torch.contiguous_format), torch.empty_like(maps)
+    count, distance = maps.shape[-1], 1
+    while distance < count:
+        near, far = slice(None, -distance), slice(distance, None)
+        risen, kept = (near, slice(-distance, None)) if is_reversed else (far, slice(distance))
+        torch.maximum(pooled[..., near], pooled[..., far], out=other[..., risen])
+        other[..., kept] = pooled[..., kept]
+        pooled, other = other, pooled
+        distance *= 2
+    return pooled
 
 
 def _doubling(maps: Tensor, axis: int, is_reversed: bool) -> Tensor:

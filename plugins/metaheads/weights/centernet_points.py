@@ -24,6 +24,8 @@ _RULES: tuple[Rule, ...] = (
     (rf"{_MODULE}({_HEADS})\.(\d)\.1\.(weight|bias)", r"core.heads.\2.\1.2.\3"),
     # The ImageNet classifier of DLA, which nothing uses.
     (rf"{_MODULE}base\.fc\.(?:weight|bias)", None),
+    # Of DLA's deeper levels, whose own two halves have such a layer: nothing uses it either.
+    (rf"{_MODULE}base\.level[34]\.project\..+", None),
     (rf"{_MODULE}((?:base|dla_up|ida_up)\..+)", r"backbone.\1"),
     (rf"{_MODULE}((?:pre|kps|cnvs|inters|inters_|cnvs_)\..+)", r"backbone.\1"),
     (rf"{_MODULE}((?:conv1|bn1|layer[1-4]|deconv_layers)\..+)", r"backbone.\1"),
@@ -33,7 +35,7 @@ _RULES: tuple[Rule, ...] = (
 def convert(
     state_dict: Mapping[str, Tensor], *, complete: bool = True
 ) -> tuple[dict[str, Tensor], Coverage]:
-    """Renames a checkpoint of the authors; DLA's unused classifier is reported as unused.
+    """Renames a checkpoint of the authors; what nothing uses in DLA is reported.
 
     Args:
         state_dict: the authors' names, with or without "module." in front.

@@ -17,6 +17,7 @@ from metaheads.weights.convert import Coverage, Rule, rename_keys
 from metaheads.weights.importers import Importer, register_importer
 
 _MODULE = r"(?:module\.)?"
+_CENTRES = rf"{_MODULE}ct_heats\.\d\.1\.weight"  # of triplets, which have all else, too
 _HEADS = {"heats": "heat", "tags": "tag", "regrs": "offset"}
 _RULES: tuple[Rule, ...] = (
     (rf"{_MODULE}((?:pre|kps|cnvs|inters|inters_|cnvs_)\..+)", r"backbone.\1"),
@@ -125,7 +126,7 @@ register_importer(
 register_importer(
     Importer(
         name="centernet_triplets",
-        signature=r"(module\.)?ct_heats\.\d\.1\.weight",
+        signature=_CENTRES,
         convert=convert,
         source="https://github.com/Duankaiwen/CenterNet",
         licence="MIT",
@@ -134,7 +135,8 @@ register_importer(
 register_importer(
     Importer(
         name="cornernet",
-        signature=r"(module\.)?tl_heats\.\d\.1\.weight",
+        signature=rf"{_MODULE}tl_heats\.\d\.1\.weight",
+        absent=_CENTRES,
         convert=convert,
         source="https://github.com/princeton-vl/CornerNet",
         licence="BSD-3-Clause",

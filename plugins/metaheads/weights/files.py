@@ -33,6 +33,9 @@ _NEEDS_CODE = re.compile(
     r"Unsupported (?:global: GLOBAL|class) (\S+)|Trying to (?:call|instantiate)"
 )
 
+# How files of torch.save begin that are no zip archives, as before torch 1.6.
+_LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
+
 
 def read_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
     """The weights in a checkpoint of either host, an imported one or a state dict, on the CPU.
@@ -53,12 +56,21 @@ def read_content(path: str | Path, *, trust: bool = False) -> Any:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no checkpoint {path}: there is no such file; check the path")
-    if path.suffix == ".pkl":
+    if is_zoo_pickle(path):
         raise ValueError(
             f"{path} is a pickle of Detectron2's model zoo: Detectron2 itself loads it, "
             "set MODEL.WEIGHTS to it"
         )
     return _load(path, trust)
+
+
+def is_zoo_pickle(path: str | Path) -> bool:
+    """Whether a file is a plain pickle as in Detectron2's model zoo: `.pkl`, and not written by
+    torch.save, whose files the authors of CornerNet also call so."""
+    if Path(path).suffix != ".pkl":
+        return False
+    with open(path, "rb") as file:
+        return not file.read(len(_LEGACY)).startswith((b"PK", _LEGACY))
 
 
 def check_resumable(path: str | Path, needed: tuple[str, ...], *, trust: bool = False) -> None:

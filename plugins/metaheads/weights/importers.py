@@ -24,10 +24,12 @@ class Importer:
 
     Attributes:
         name: what the command line calls it.
-        signature: regular expression of an entry that only this format has.
+        signature: regular expression of an entry that only this format has, or one of another
+            format that also has `absent`.
         convert: the authors' entries -> ours, strictly; unless `complete`, some may be missing.
         source: where the authors' code and weights come from.
         licence: of their weights.
+        absent: regular expression of an entry that this format never has.
         check: whether a model of ours is the network of these weights, where their entries do not
             tell; raises ValueError.
     """
@@ -37,6 +39,7 @@ class Importer:
     convert: Convert
     source: str
     licence: str
+    absent: str | None = None
     check: Callable[[nn.Module], None] = lambda module: None
 
 
@@ -71,10 +74,14 @@ def find_importer(entries: Iterable[str], name: str | None = None) -> Importer |
 
 
 def matching_importers(entries: Iterable[str]) -> list[Importer]:
-    """All whose signature is among the entries' names."""
+    """All whose signature is among the entries' names, and what they never have is not."""
     entries = list(entries)
+
+    def is_there(pattern: str) -> bool:
+        return any(map(re.compile(pattern).fullmatch, entries))
+
     return [
         each
         for each in _IMPORTERS.values()
-        if any(map(re.compile(each.signature).fullmatch, entries))
+        if is_there(each.signature) and not (each.absent and is_there(each.absent))
     ]
