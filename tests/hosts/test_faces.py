@@ -153,20 +153,44 @@ def test_both_hosts_give_the_same(shapes_data):
     assert compared > 10
 
 
-@each_host
-def test_another_mesh_is_refused(host, shapes_data, tmp_path, monkeypatch, capsys):
-    from metaheads.cli import main
-
+@pytest.fixture
+def own_data(shapes_data, tmp_path, monkeypatch):
+    """A copy of the embedded data to be changed, as $METAHEADS_DATA; its annotations."""
     shutil.copytree(shapes_data / "shapes", tmp_path / "shapes")
-    file = tmp_path / "shapes/annotations/faces_train.json"
+    monkeypatch.setenv("METAHEADS_DATA", str(tmp_path))
+    return tmp_path / "shapes/annotations"
+
+
+def shorten_meshes(file) -> None:
     content = json.loads(file.read_text())
     for each in content["annotations"]:
         if "vertices" in each:
             each["vertices"] = each["vertices"][:-3]
     file.write_text(json.dumps(content))
-    monkeypatch.setenv("METAHEADS_DATA", str(tmp_path))
-    command = ["train", "--config-file", FACES, "--host", host, "--dry-run", "--work-dir"]
-    assert main([*command, str(tmp_path / "work")]) == 2
+
+
+@each_host
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_the_check_of_the_data_finds_another_mesh(host, split, own_data, capsys):
+    from metaheads.cli import main
+
+    command = ["check-dataset", "--config-file", FACES, "--host", host]
+    assert main(command) == 0
+    shorten_meshes(own_data / f"faces_{split}.json")
+    assert main(command) == 1
+    out = capsys.readouterr().out
+    assert f"faces_{split}.json: annotations without exactly 147 finite numbers" in out
+    assert "(144 numbers)" in out
+
+
+@each_host
+def test_another_mesh_is_refused(host, own_data, tmp_path, capsys):
+    """Also where nobody has checked the data."""
+    from metaheads.cli import main
+
+    shorten_meshes(own_data / "faces_train.json")
+    command = ["train", "--config-file", FACES, "--host", host, "--dry-run", "--no-data-check"]
+    assert main([*command, "--work-dir", str(tmp_path / "work")]) == 2
     error = capsys.readouterr().err
     assert "are 144 numbers" in error and ".png" in error and "147 numbers" in error
 

@@ -21,6 +21,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 from metaheads import weights
+from metaheads.configs import data_path
 from metaheads.distributed import leave_process_group
 from metaheads.errors import blaming, heard_from_processes, tell
 from metaheads.hosts.detectron2 import backbones, models  # noqa: F401 - registers our names
@@ -100,6 +101,7 @@ def coco_sources(cfg: Cfg, *, train: bool) -> list[dict[str, Any]]:
                     "num_classes": num_classes(cfg),
                     "use_masks": cfg.MODEL.MASK_ON,
                     "num_keypoints": num_keypoints(cfg),
+                    "mesh_file": data_path(cfg.INPUT.MESH_FILE) if cfg.INPUT.MESH_FILE else "",
                 }
             )
         if metadata.get("evaluator_type") == PANOPTIC:
