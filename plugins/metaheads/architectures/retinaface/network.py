@@ -228,6 +228,15 @@ class RetinaFace(nn.Module):
         """All views of an image -> its detections: of several by NMS and box voting."""
         return views[0] if len(views) == 1 else merge_by_voting(self, Detections.cat(views))
 
+    def check_training(self) -> None:
+        """Reads the mesh, which otherwise the first loss does; to predict it is not needed.
+
+        Raises:
+            FileNotFoundError, ValueError: as `mesh`.
+        """
+        if self.num_vertices:
+            _ = self.mesh
+
     @functools.cached_property
     def mesh(self) -> MeshTopology | None:
         """The topology in `mesh_file`; read when it is needed first.
@@ -241,9 +250,9 @@ class RetinaFace(nn.Module):
         found = mesh.num_vertices, mesh.dimensions
         if found != (self.num_vertices, self.vertex_dimensions):
             raise ValueError(
-                f"{self.mesh_file} is of {found[0]} vertices in {found[1]} dimensions, but the "
-                f"model has num_vertices={self.num_vertices}, "
-                f"vertex_dimensions={self.vertex_dimensions}"
+                f"mesh_file {self.mesh_file} is of {found[0]} vertices in {found[1]} dimensions, "
+                f"but the model has num_vertices={self.num_vertices}, "
+                f"vertex_dimensions={self.vertex_dimensions}: make them equal"
             )
         return mesh
 
