@@ -14,13 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metaheads.architectures.retinaface.decode import decode, merge_by_voting, merge_flipped
+from metaheads.architectures.retinaface.fixed import decode_fixed
 from metaheads.architectures.retinaface.graph import ChebyshevConv
 from metaheads.architectures.retinaface.losses import losses
 from metaheads.backbones.mobilenet import activation
 from metaheads.backbones.resnet import DeformConv2d
 from metaheads.configs import data_path
 from metaheads.mesh import MeshTopology
-from metaheads.structures import Detections, Targets
+from metaheads.structures import Detections, FixedDetections, Targets
 
 HEADS = ("linear", "separable")
 
@@ -212,6 +213,12 @@ class RetinaFace(nn.Module):
         """The detections of each image after NMS, in pixels of the network input, boxes not
         clipped; the score of a keypoint is that of its object."""
         return decode(self, outputs, image_sizes)
+
+    def decode_fixed(
+        self, outputs: RetinaFaceOutputs, image_size: tuple[int, int]
+    ) -> FixedDetections:
+        """What `decode` finds, in tensors of fixed size, for exported graphs."""
+        return decode_fixed(self, outputs, image_size)
 
     def candidates(
         self,
