@@ -224,62 +224,6 @@ def test_another_mesh_is_refused(host, own_data, tmp_path, capsys):
     assert "are 144 numbers" in error and ".png" in error and "147 numbers" in error
 
 
-CORE = {"mmdet": "model.core.{}", "detectron2": "MODEL.RETINAFACE.{}"}
-
-
-def core_option(host: str, name: str, value: object) -> str:
-    return f"{CORE[host].format(name if host == 'mmdet' else name.upper())}={value}"
-
-
-NEVER_BEFORE_TRAINING = [
-    ("num_keypoints", 0, "set its num_keypoints"),
-    ("num_vertices", 0, "the 49 vertices of"),
-    ("mesh_file", "nowhere.json", "nowhere.json: no such file"),
-]
-
-
-@each_host
-@pytest.mark.parametrize("flags", [[], ["--dry-run"]], ids=["train", "dry-run"])
-@pytest.mark.parametrize(("name", "value", "message"), NEVER_BEFORE_TRAINING)
-def test_what_the_model_lacks_is_told_first(
-    host, flags, name, value, message, tmp_path, capsys, monkeypatch
-):
-    from metaheads.architectures import RetinaFace
-    from metaheads.cli import main
-
-    def no_step(*_):
-        raise AssertionError("a step was made")
-
-    monkeypatch.setattr(RetinaFace, "losses", no_step)
-    work = tmp_path / "work"
-    command = ["train", "--config-file", FACES, "--host", host, "--work-dir", str(work), *flags]
-    assert main([*command, core_option(host, name, value)]) == 2
-    assert message in capsys.readouterr().err
-
-
-@each_host
-def test_an_evaluation_says_what_the_model_lacks(host, tmp_path, capsys):
-    from metaheads import load
-    from metaheads.cli import main
-
-    torch.save(load(FACES, host=host, device="cpu").checkpoint(), tmp_path / "faces.pth")
-    command = ["train", "--config-file", FACES, "--host", host, "--eval-only", "--work-dir"]
-    command += [str(tmp_path / "work"), "--checkpoint", str(tmp_path / "faces.pth")]
-    assert main([*command, core_option(host, "num_vertices", 0)]) == 2
-    assert "the 49 vertices of" in capsys.readouterr().err
-
-
-@each_host
-def test_a_checkpoint_predicts_without_the_mesh_file(host, shapes_data, tmp_path, monkeypatch):
-    from metaheads import load
-
-    torch.save(load(FACES, host=host, device="cpu").checkpoint(), tmp_path / "faces.pth")
-    monkeypatch.setenv("METAHEADS_DATA", str(tmp_path / "nowhere"))
-    model = load(FACES, tmp_path / "faces.pth", host=host, device="cpu")
-    found = model.predict(str(next((shapes_data / "shapes/faces/val").iterdir())), 0.0)
-    assert len(found) and found.vertices.shape[1:] == (49, 3)
-
-
 def make_truth(folder) -> WiderFaceTruth:
     boxes = {"a--b/1": np.array([[10.0, 10, 20, 20]]), "a--b/2": np.array([[5.0, 5, 30, 30]])}
     counted = {name: np.array([True]) for name in boxes}

@@ -1,4 +1,4 @@
-"""A model of faces in the tools: exported with its decoding, in both hosts."""
+"""A model of faces in the tools of both hosts: trained on what it gives, exported decoded."""
 
 from __future__ import annotations
 
@@ -64,3 +64,51 @@ def test_export_notices_other_vertices(shapes_data, tmp_path, capsys, monkeypatc
     command += ["--checkpoint", write_weights(HOSTS[0], tmp_path / "faces.pth")]
     assert main([*command, "--images", str(shapes_data / "shapes/faces/val")]) == 1
     assert "-03 in vertices exceeds the tolerance" in capsys.readouterr().err
+
+
+CORE = {"mmdet": "model.core.{}", "detectron2": "MODEL.RETINAFACE.{}"}
+
+
+def core_option(host: str, name: str, value: object) -> str:
+    return f"{CORE[host].format(name if host == 'mmdet' else name.upper())}={value}"
+
+
+NEVER_BEFORE_TRAINING = [
+    ("num_keypoints", 0, "set its num_keypoints"),
+    ("num_vertices", 0, "the 49 vertices of"),
+    ("mesh_file", "nowhere.json", "nowhere.json: no such file"),
+]
+
+
+@each_host
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]], ids=["train", "dry-run"])
+@pytest.mark.parametrize(("name", "value", "message"), NEVER_BEFORE_TRAINING)
+def test_what_the_model_lacks_is_told_first(
+    host, flags, name, value, message, tmp_path, capsys, monkeypatch
+):
+    def no_step(*_):
+        raise AssertionError("a step was made")
+
+    monkeypatch.setattr(RetinaFace, "losses", no_step)
+    work = tmp_path / "work"
+    command = ["train", "--config-file", FACES, "--host", host, "--work-dir", str(work), *flags]
+    assert main([*command, core_option(host, name, value)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@each_host
+def test_an_evaluation_says_what_the_model_lacks(host, tmp_path, capsys):
+    torch.save(load(FACES, host=host, device="cpu").checkpoint(), tmp_path / "faces.pth")
+    command = ["train", "--config-file", FACES, "--host", host, "--eval-only", "--work-dir"]
+    command += [str(tmp_path / "work"), "--checkpoint", str(tmp_path / "faces.pth")]
+    assert main([*command, core_option(host, "num_vertices", 0)]) == 2
+    assert "the 49 vertices of" in capsys.readouterr().err
+
+
+@each_host
+def test_a_checkpoint_predicts_without_the_mesh_file(host, shapes_data, tmp_path, monkeypatch):
+    torch.save(load(FACES, host=host, device="cpu").checkpoint(), tmp_path / "faces.pth")
+    monkeypatch.setenv("METAHEADS_DATA", str(tmp_path / "nowhere"))
+    model = load(FACES, tmp_path / "faces.pth", host=host, device="cpu")
+    found = model.predict(str(next((shapes_data / "shapes/faces/val").iterdir())), 0.0)
+    assert len(found) and found.vertices.shape[1:] == (49, 3)
