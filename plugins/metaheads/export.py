@@ -205,12 +205,12 @@ def _compare_image(report: DetectionReport, ours: Detections, found: Detections,
     rows, columns = _pair(distances)
     report.unmatched += len(ours) + len(found) - 2 * len(rows)
     ours, found = ours[rows], found[columns]
-    for name in ("boxes", "scores", "masks", "mask_scores", "keypoints"):
+    for name in ("boxes", "scores", "masks", "mask_scores", "keypoints", "vertices"):
         a, b = getattr(ours, name), getattr(found, name)
         if (a is None) != (b is None):
             report.absent.add(name)
         elif a is not None and b is not None:
-            scale = side if name in ("boxes", "keypoints") else 1
+            scale = side if name in ("boxes", "keypoints", "vertices") else 1
             report.differences.setdefault(name, Difference()).add(a / scale, b / scale)
 
 

@@ -39,11 +39,15 @@ class MeshTopology:
         """Reads {"dimensions": 3, "num_vertices": V, "triangles": [[i, j, k], ...], "flip": [...]}.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: there is no such file; names it.
             ValueError: no JSON, or an item that is not as said above; names file and item.
         """
         try:
             content = json.loads(Path(path).read_text())
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"mesh file {path}: no such file; correct the path in the config"
+            ) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no JSON file: {error}") from None
         if not isinstance(content, dict) or (absent := [k for k in _KEYS if k not in content]):

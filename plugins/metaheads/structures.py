@@ -285,7 +285,7 @@ class FixedDetections(NamedTuple):
 
     Pixels of the network input. `scores` (B, D) descend; a slot that is empty has -1 there and
     anything elsewhere. boxes (B, D, 4), labels (B, D) int64, masks (B, D, h, w) probabilities over
-    the whole network input, mask_scores (B, D), keypoints (B, D, K, 3).
+    the whole network input, mask_scores (B, D), keypoints (B, D, K, 3), vertices (B, D, V, 2 or 3).
     """
 
     boxes: Tensor
@@ -294,6 +294,7 @@ class FixedDetections(NamedTuple):
     masks: Tensor | None = None
     mask_scores: Tensor | None = None
     keypoints: Tensor | None = None
+    vertices: Tensor | None = None
 
     def of_image(self, index: int) -> Detections:
         """The filled slots of one image, masks unfinished."""

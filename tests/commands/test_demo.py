@@ -53,6 +53,30 @@ def test_aligned_faces_are_written(picture, tmp_path):
     assert np.array_equal(face, frame.image), "it was upright already"
 
 
+def test_faces_of_an_earlier_run_go(picture, tmp_path):
+    """A picture's faces are those of the last run; those of other pictures stay, as pictures do."""
+    source, frame = picture
+    for name in ("me", "you"):
+        AlignedFaces(tmp_path).add(make_faces(3), name, source, frame)
+    write_image(tmp_path / "aligned/me_too_000.png", frame.image)
+    left = {"you_000.png", "you_001.png", "you_002.png", "me_too_000.png"}
+    for count in (2, 0):
+        AlignedFaces(tmp_path).add(make_faces(count), "me", source, frame)
+        found = {path.name for path in (tmp_path / "aligned").iterdir()}
+        assert found == left | {f"me_{index:03d}.png" for index in range(count)}
+
+
+def test_faces_do_not_overwrite_inputs(picture, tmp_path, capsys):
+    from metaheads.cli import main
+
+    (tmp_path / "found/aligned").mkdir(parents=True)
+    image = tmp_path / "found/aligned/me_000.png"
+    write_image(image, picture[1].image)
+    command = ["demo", str(image), "--config-file", "any", "--checkpoint", "any", "--align"]
+    assert main([*command, "--output", str(tmp_path / "found")]) == 2
+    assert "where" in (error := capsys.readouterr().err) and "me_000.png lies" in error
+
+
 @pytest.mark.parametrize("count", [0, 2])
 def test_other_models_have_no_faces_to_align(count, picture, tmp_path):
     source, frame = picture

@@ -277,6 +277,48 @@ def test_malformed_box(coco, box):
     assert "not four finite numbers (x, y, width, height): 2 (" in coco.fault()
 
 
+@pytest.fixture
+def mesh_file(tmp_path):
+    content = {"dimensions": 2, "num_vertices": 3, "triangles": [[0, 1, 2]], "flip": [1, 0, 2]}
+    (tmp_path / "mesh.json").write_text(json.dumps(content))
+    return tmp_path / "mesh.json"
+
+
+def test_sound_vertices_pass(coco, mesh_file):
+    coco.data["annotations"][0]["vertices"] = [1, 2, 3.5, 4, 5, 6]
+    coco.data["annotations"][1]["vertices"] = None
+    assert not coco.check(mesh_file=mesh_file).warnings
+    (note,) = coco.check().warnings
+    assert note == "objects with vertices, unused and unchecked without a mesh file: 1"
+
+
+@pytest.mark.parametrize(
+    ("vertices", "named"),
+    [
+        ([1, 2, 3, 4, 5], "3 (5 numbers)"),
+        ([], "3 (0 numbers)"),
+        ([[1, 2], [3, 4], [5, 6]], "3 (no list of finite numbers)"),
+        ([1, 2, 3, 4, 5, float("nan")], "3 (no list of finite numbers)"),
+        ([1, 2, 3, 4, 5, float("inf")], "3 (no list of finite numbers)"),
+        ("none", "3 (no list of finite numbers)"),
+    ],
+)
+def test_malformed_vertices(coco, mesh_file, vertices, named):
+    coco.data["annotations"][2]["vertices"] = vertices
+    fault = coco.fault(mesh_file=mesh_file)
+    assert "without exactly 6 finite numbers in vertices, 3 vertices in 2 dimensions" in fault
+    assert named in fault
+
+
+def test_an_unfit_mesh_file(coco, mesh_file):
+    coco.check()
+    with pytest.raises(DatasetError, match=r"mesh file .*nowhere.json: no such file; correct"):
+        coco.check(mesh_file=mesh_file.with_name("nowhere.json"))
+    mesh_file.write_text('{"dimensions": 2}')
+    with pytest.raises(DatasetError, match=r"mesh.json lacks num_vertices"):
+        coco.check(mesh_file=mesh_file)
+
+
 def test_what_is_odd_is_reported_and_passes(coco):
     coco.data["annotations"] = [
         make_annotation(1, 1, 9, (5, 5, 0, 7)),

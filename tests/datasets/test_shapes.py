@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -366,6 +367,47 @@ def test_existing_folders_are_respected(tmp_path):
     assert (target / "train" / "000001.png").read_bytes() != b"changed"
     assert [path.name for path in tmp_path.iterdir()] == ["data"], "no partial folder is left"
     assert (target / "shapes.json").is_file()
+
+
+def test_parts_are_drawn_one_by_one(tmp_path):
+    few = {"num_train": 2, "num_val": 1, "num_clips": 1, "num_faces": (2, 1), "size": (48, 64)}
+    shapes.make_shapes(tmp_path / "all", **few)
+    target = tmp_path / "parts"
+    shapes.make_shapes(target, **few, only=("scenes",))
+    assert {path.name for path in target.iterdir()} == {
+        *("train", "val", "annotations", "shapes.json")
+    }
+    (target / "train/000001.png").write_bytes(b"changed")
+    shapes.make_shapes(target, num_faces=(2, 1), size=(48, 64), only=("faces",))
+    assert (target / "train/000001.png").read_bytes() == b"changed", "scenes are left as they are"
+    shutil.copy(tmp_path / "all/train/000001.png", target / "train")
+    with pytest.raises(ValueError, match="other arguments"):
+        shapes.make_shapes(target, **few, seed=1, only=("clips",))
+    shapes.make_shapes(target, **few)  # what is not yet there: the clips
+    assert read_all(target) == read_all(tmp_path / "all")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_part_that_cannot_be_added_leaves_the_others(tmp_path):
+    few = {"num_train": 1, "num_val": 0, "num_faces": (1, 0), "size": (48, 64)}
+    shapes.make_shapes(tmp_path / "data", **few, only=("scenes",))
+    before = read_all(tmp_path / "data")
+
+    def fail() -> None:
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        shapes.make_shapes(tmp_path / "data", **few, only=("faces",), progress=fail)
+    assert read_all(tmp_path / "data") == before
+    with pytest.raises(ValueError, match="there is no 'face', the parts are scenes, faces, clips"):
+        shapes.make_shapes(tmp_path / "data", **few, only=("face",))
+
+
+def read_all(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder; the markers as what they say."""
+    found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    found["shapes.json"] = json.loads(found["shapes.json"])
+    return found
 
 
 def test_foreign_folders_are_never_replaced(tmp_path):

@@ -46,6 +46,7 @@ def test_files_are_sound(folder, split, count):
         folder / "faces" / split,
         use_masks=False,
         num_keypoints=5,
+        mesh_file=folder / "annotations/mesh.json",
         verify_images=count,
     )
     assert report.num_objects > count

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.evaluation.test_widerface import write_mat
 from tests.hosts.installed import each_host
 from tests.test_media import write_video
+from tests.weights.test_retinaface import in_their_names, mobilenet
 from tests.weights.test_yolact import MODELS, authors_state
 
 from metaheads import load
@@ -29,6 +31,10 @@ NAMES = {"mmdet": "mine.py", "detectron2": "mine.yaml"}
 SHORT = {
     "mmdet": ["train_cfg.max_iters=2", "train_cfg.val_interval=2"],
     "detectron2": ["SOLVER.MAX_ITER=2", "TEST.EVAL_PERIOD=2"],
+}
+FEW = {  # images at once
+    "mmdet": ["train_dataloader.batch_size=2"],
+    "detectron2": ["SOLVER.IMS_PER_BATCH=2"],
 }
 MADE = {
     "benchmark": ["speed/benchmark.png"],
@@ -247,18 +253,46 @@ def test_own_panoptic_data(host, tmp_path, monkeypatch, capsys):
     assert [*(tmp_path / "work").glob("*.pth")]
 
 
-def test_faces(tmp_path, monkeypatch, capsys):
+@pytest.mark.slow
+@each_host
+def test_faces(host, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    face = f"5 6 20 30 {'9 9 0 ' * 5}0.5"
-    write_faces(tmp_path / "widerface/WIDER_train", "label.txt", face)
-    name = "wider_face_val_bbx_gt.txt"
-    write_faces(tmp_path / "widerface/WIDER_val", name, "5 6 20 30 0 0 0 0 0 0")
-    (tmp_path / "widerface/annotations").mkdir()
+    monkeypatch.setenv("METAHEADS_DATA", str(tmp_path))
+    write_face_world(tmp_path)
+    short = {
+        "train": [*SHORT[host], *FEW[host]],
+        "make-shapes": ["--num-faces", "8", "2"],
+    }
     lines = commands(DOCS / "FACES.md")
-    assert len(lines) == 3
+    assert len(lines) == 11
     for line in lines:
-        assert main(shlex.split(line)[1:]) == 0, line
-    assert "no faults" in capsys.readouterr().out
+        words = shlex.split(for_host(line, host))
+        more = [] if "--eval-only" in words else short.get(words[1], [])
+        assert main(words[1:] + more) == 0, line
+    printed = capsys.readouterr().out
+    assert printed.count("no faults") == 2
+    assert "points/NME" in printed and "points/vertices_NME" in printed
+    assert "widerface/hard" in printed
+    assert len([*(tmp_path / "found/aligned").glob("a_*.png")]) > 1
+    assert (tmp_path / "found/a.png").is_file()
+
+
+def write_face_world(folder: Path) -> None:
+    """WIDER FACE of a picture or two, and what biubug6's files would hold before any training."""
+    face = f"5 6 20 30 {'9 9 0 ' * 5}0.5"
+    write_faces(folder / "widerface/WIDER_train", "label.txt", face)
+    name = "wider_face_val_bbx_gt.txt"
+    write_faces(folder / "widerface/WIDER_val", name, "5 6 20 30 0 0 0 0 0 0")
+    for made in ("annotations", "ground_truth"):
+        (folder / "widerface" / made).mkdir()
+    write_mat(folder / "widerface/ground_truth")
+    shutil.copytree(folder / "widerface/WIDER_val/images/0--Parade", folder / "pictures")
+    (folder / "1mb").mkdir()
+    for place, slope in ((folder, 0.1), (folder / "1mb", 0.0)):
+        network = mobilenet(slope)
+        for head in network.core.stages[0].heads["scores"]:
+            torch.nn.init.constant_(head.bias[1::2], 2.0)  # so that something is found
+        torch.save(in_their_names(network), place / "mobilenet0.25_Final.pth")
 
 
 def test_links_of_the_docs_lead_somewhere():

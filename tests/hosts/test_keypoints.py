@@ -117,6 +117,7 @@ def test_onnx_equals_the_model_also_with_deformable_convolutions(
     model = load(name, host=host, device="cpu")
     for part, parameter in model.module.named_parameters():
         if "conv_offset_mask" in part or ".hm.2." in part:  # fresh ones shift nothing
+            # Larger offsets amplify rounding: at 0.02 each runtime is 1e-3 off float64.
             torch.nn.init.normal_(parameter, std=0.002 if "conv_offset" in part else 0.1)
     for layer in model.module.modules():  # and what arrives at the heads is next to nothing
         if isinstance(layer, torch.nn.BatchNorm2d):

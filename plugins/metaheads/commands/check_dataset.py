@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("JSON", "PNGS"),
         help="COCO panoptic annotations and their PNGs",
     )
+    parser.add_argument("--mesh-file", help="JSON of the mesh whose vertices the objects have")
     parser.add_argument("--no-masks", action="store_true", help="boxes are enough")
     parser.add_argument("--overlay", help="write a picture of some images with their objects")
     parser.add_argument("--samples", type=int, default=9, help="so many images in the picture")
@@ -121,6 +122,7 @@ def find_data(args: argparse.Namespace) -> list[dict[str, Any]]:
             "image_folder": Path(folder),
             "num_classes": args.num_classes,
             "use_masks": not args.no_masks,
+            "mesh_file": args.mesh_file or "",
         }
         for name, folder in args.data
     ]

@@ -26,7 +26,14 @@ from metaheads.commands.arguments import (
     add_trust_argument,
     check_output,
 )
-from metaheads.commands.results import PNGS, AlignedFaces, PanopticResults, ResultsFile, to_coco
+from metaheads.commands.results import (
+    ALIGNED,
+    PNGS,
+    AlignedFaces,
+    PanopticResults,
+    ResultsFile,
+    to_coco,
+)
 from metaheads.media import Frame, Source, VideoWriter, find_sources, write_image
 from metaheads.structures import Detections, PanopticSegmentation
 from metaheads.visualization_panoptic import draw_result
@@ -103,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
     targets = [output / names[Path(source.name)] for source in sources]
     if args.save:
         _refuse_to_overwrite(sources, targets)
+    if args.align:
+        _refuse_inputs_within(output / ALIGNED, sources)
     model = _load(args)
     if model.is_panoptic and args.json:
         _refuse_to_overwrite(sources, [output / PNGS / each.name for each in targets])
@@ -172,6 +181,16 @@ def _refuse_to_overwrite(sources: list[Source], targets: list[Path]) -> None:
             raise ValueError(
                 f"--output {target.parent}: {source.name} would be overwritten; choose another "
                 "folder"
+            )
+
+
+def _refuse_inputs_within(folder: Path, sources: list[Source]) -> None:
+    """Of faces only the run tells how many files it writes and removes."""
+    for source in sources:
+        if source.path and source.path.resolve().parent == folder.resolve():
+            raise ValueError(
+                f"--output {folder.parent}: --align writes to {folder}, where {source.name} lies; "
+                "choose another folder"
             )
 
 

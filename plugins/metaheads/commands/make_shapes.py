@@ -6,7 +6,7 @@ import argparse
 
 import tqdm
 
-from metaheads.datasets.shapes import make_shapes
+from metaheads.datasets.shapes import PARTS, make_shapes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("HEIGHT", "WIDTH"),
         help="of all pictures, in pixels (144 192)",
     )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=PARTS,
+        default=[*PARTS],
+        help="parts to be drawn, added to those that the folder has (default: all)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (%(default)s)")
     parser.add_argument(
         "--force", action="store_true", help="replace a data set made with other arguments"
@@ -43,8 +50,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ValueError: see make_shapes.
     """
-    total = args.num_train + args.num_val + args.num_clips + sum(args.num_faces)
-    with tqdm.tqdm(total=total, unit="scene") as bar:
+    counts = {"scenes": args.num_train + args.num_val, "faces": sum(args.num_faces)}
+    counts["clips"] = args.num_clips
+    with tqdm.tqdm(total=sum(counts[part] for part in args.only), unit="scene") as bar:
         make_shapes(
             args.folder,
             num_train=args.num_train,
@@ -53,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
             num_faces=tuple(args.num_faces),
             size=tuple(args.size),
             seed=args.seed,
+            only=args.only,
             force=args.force,
             progress=bar.update,
         )

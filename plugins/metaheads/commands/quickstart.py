@@ -24,8 +24,7 @@ from metaheads.media import write_image
 from metaheads.visualization import draw_detections, draw_record, grid, side_by_side
 
 CONFIG = "yolact/yolact_r18_128_shapes"
-NUM_TRAIN, NUM_VAL, NUM_CLIPS = 1200, 150, 8
-NUM_FACES = (700, 150)
+NUM_TRAIN, NUM_VAL = 1200, 150
 # The hosts' names of the same metrics; MMDetection's are shares, Detectron2's percent.
 METRICS = {
     "box AP": ("coco/bbox_mAP", "bbox/AP"),
@@ -46,14 +45,9 @@ def run(args: argparse.Namespace) -> int:
     data = Path(os.environ.setdefault("METAHEADS_DATA", "data")) / "shapes"
     work_dir = Path(args.work_dir or f"work_dirs/demo_{args.host}")
     sys.stdout.write(f"[1/3] writing {NUM_TRAIN + NUM_VAL} small scenes to {data}\n")
-    with tqdm(total=NUM_TRAIN + NUM_VAL + NUM_CLIPS + sum(NUM_FACES), unit="scene") as bar:
+    with tqdm(total=NUM_TRAIN + NUM_VAL, unit="scene") as bar:
         make_shapes(
-            data,
-            num_train=NUM_TRAIN,
-            num_val=NUM_VAL,
-            num_clips=NUM_CLIPS,
-            num_faces=NUM_FACES,
-            progress=bar.update,
+            data, num_train=NUM_TRAIN, num_val=NUM_VAL, only=("scenes",), progress=bar.update
         )
 
     sys.stdout.write(f"[2/3] training {CONFIG} with {args.host}\n")

@@ -6,6 +6,7 @@ earlier run stay.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import tempfile
@@ -141,7 +142,8 @@ class PanopticResults:
 class AlignedFaces:
     """Each detection upright by its five keypoints, a PNG of 112 x 112 pixels in `aligned`.
 
-    `street.jpg` has `street_000.png`, ...; a frame of `clip.mp4` `clip_000012_000.png`, ...
+    `street.jpg` has `street_000.png`, ...; a frame of `clip.mp4` `clip_000012_000.png`, ... What an
+    earlier run found in a frame goes, as its picture does; what it found in others stays.
 
     Args:
         folder: in which `aligned` is made; None writes nothing.
@@ -171,9 +173,11 @@ class AlignedFaces:
             )
         assert frame.image is not None
         stem = f"{name}_{frame.index:06d}" if source.rate else name
-        for index, points in enumerate(keypoints[..., :2].numpy()):
-            path = self._folder / f"{stem}_{index:03d}.png"
+        paths = (self._folder / f"{stem}_{index:03d}.png" for index in itertools.count())
+        for points, path in zip(keypoints[..., :2].numpy(), paths, strict=False):
             write_image(path, align_face(frame.image, points))
+        for path in itertools.takewhile(Path.exists, paths):
+            path.unlink()
 
 
 class _List:

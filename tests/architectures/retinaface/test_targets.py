@@ -51,6 +51,18 @@ def test_priors_are_kept():
     assert make_priors(*arguments) is first and not first.is_inference()
 
 
+def test_priors_of_few_sizes_are_kept():
+    """Test images of a data set have any size; a video has one, at several scales a few."""
+    first = make_priors((32, 32), (8,), ((16,),))
+    for side in (40, 48, 56):
+        make_priors((side, side), (8,), ((16,),))
+    assert make_priors((32, 32), (8,), ((16,),)) is first
+    for side in range(64, 264, 8):
+        make_priors((side, side), (8,), ((16,),))
+    assert make_priors.cache_info().currsize == 4
+    assert make_priors((32, 32), (8,), ((16,),)) is not first
+
+
 def test_the_best_object_the_band_between_and_the_forced_prior():
     priors = torch.tensor(
         [[0.0, 0, 10, 10], [0, 0, 10, 6], [0, 0, 10, 4], [0, 0, 10, 2], [50, 50, 60, 53]]

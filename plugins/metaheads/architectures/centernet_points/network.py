@@ -94,6 +94,7 @@ class CenterNetPoints(nn.Module):
             )
         self.stride = strides[0]
         self.num_classes, self.num_joints = num_classes, num_joints
+        self.num_keypoints = num_joints  # as `metaheads.checks` asks for them
         self.joint_pairs = joint_pairs if num_joints else ()
         self.class_specific_sizes = class_specific_sizes
         self.min_overlap, self.radius_formula = min_overlap, radius_formula

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import struct
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,7 +29,9 @@ def priors_of(core: RetinaFace, outputs: RetinaFaceOutputs, image_size: tuple[in
         ValueError: the backbone's features are not ceil(size / stride) large.
     """
     size = int(image_size[0]), int(image_size[1])
-    priors = make_priors(size, core.strides, core.anchor_sizes, outputs.box_deltas.device)
+    # What is computed while a graph is traced is no tensor to be kept.
+    make = make_priors.__wrapped__ if torch.compiler.is_compiling() else make_priors
+    priors = make(size, core.strides, core.anchor_sizes, outputs.box_deltas.device)
     count = outputs.box_deltas.shape[1]
     if len(priors) != count:
         raise ValueError(
@@ -110,11 +113,14 @@ def suppress(core: RetinaFace, boxes: Tensor, scores: Tensor, labels: Tensor) ->
 
     if core.has_plus_one:
         boxes = boxes + boxes.new_tensor([0, 0, 1, 1])
-    # As float32 has it: torchvision compares in double, and an equal overlap stays.
-    threshold = float(torch.tensor(core.nms_iou, dtype=torch.float32))
     if core.num_classes == 1:  # there is nothing to keep apart
-        return nms(boxes, scores, threshold)[: core.max_detections]
-    return batched_nms(boxes, scores, labels, threshold)[: core.max_detections]
+        return nms(boxes, scores, nms_threshold(core))[: core.max_detections]
+    return batched_nms(boxes, scores, labels, nms_threshold(core))[: core.max_detections]
+
+
+def nms_threshold(core: RetinaFace) -> float:
+    """As float32 has it: torchvision compares in double, and an equal overlap stays."""
+    return struct.unpack("f", struct.pack("f", core.nms_iou))[0]
 
 
 def refine_priors(core: RetinaFace, first: RetinaFaceOutputs, priors: Tensor) -> Tensor:
@@ -138,11 +144,8 @@ def mesh_deltas(core: RetinaFace, features: list[Tensor], images: Tensor, rows: 
     found, places = [], []
     start = 0
     for level, maps in enumerate(features):
-        heads, anchors = core.mesh_heads, core.num_anchors[level]
-        head = heads[level if len(heads) > 1 else 0]
-        assert isinstance(head, nn.Conv2d) and head.bias is not None
-        weights = head.weight.flatten(1).unflatten(0, (anchors, -1))  # (A, V * D, channels)
-        biases = head.bias.unflatten(0, (anchors, -1))
+        weights, biases = mesh_layer(core, level)
+        anchors = len(weights)
         count = maps.shape[-2] * maps.shape[-1] * anchors
         inside = (rows >= start) & (rows < start + count)
         for anchor in range(anchors):
@@ -154,6 +157,15 @@ def mesh_deltas(core: RetinaFace, features: list[Tensor], images: Tensor, rows: 
     values = torch.cat(found)[torch.cat(places).argsort()]
     values = values.unflatten(1, (core.num_vertices, core.vertex_dimensions))
     return values if core.mesh_refiner is None else values + core.mesh_refiner(values)
+
+
+def mesh_layer(core: RetinaFace, level: int) -> tuple[Tensor, Tensor]:
+    """Weights (A, V * D, channels) and biases (A, V * D) of a level's mesh head."""
+    heads, anchors = core.mesh_heads, core.num_anchors[level]
+    head = heads[level if len(heads) > 1 else 0]
+    assert isinstance(head, nn.Conv2d) and head.bias is not None
+    weights = head.weight.flatten(1).unflatten(0, (anchors, -1))
+    return weights, head.bias.unflatten(0, (anchors, -1))
 
 
 def merge_flipped(

@@ -14,13 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metaheads.architectures.retinaface.decode import decode, merge_by_voting, merge_flipped
+from metaheads.architectures.retinaface.fixed import decode_fixed
 from metaheads.architectures.retinaface.graph import ChebyshevConv
 from metaheads.architectures.retinaface.losses import losses
 from metaheads.backbones.mobilenet import activation
 from metaheads.backbones.resnet import DeformConv2d
 from metaheads.configs import data_path
 from metaheads.mesh import MeshTopology
-from metaheads.structures import Detections, Targets
+from metaheads.structures import Detections, FixedDetections, Targets
 
 HEADS = ("linear", "separable")
 
@@ -217,6 +218,12 @@ class RetinaFace(nn.Module):
         clipped; the score of a keypoint is that of its object."""
         return decode(self, outputs, image_sizes)
 
+    def decode_fixed(
+        self, outputs: RetinaFaceOutputs, image_size: tuple[int, int]
+    ) -> FixedDetections:
+        """What `decode` finds, in tensors of fixed size, for exported graphs."""
+        return decode_fixed(self, outputs, image_size)
+
     def candidates(
         self,
         outputs: RetinaFaceOutputs,
@@ -232,6 +239,15 @@ class RetinaFace(nn.Module):
         """All views of an image -> its detections: of several by NMS and box voting."""
         return views[0] if len(views) == 1 else merge_by_voting(self, Detections.cat(views))
 
+    def check_training(self) -> None:
+        """Reads the mesh, which otherwise the first loss does; to predict it is not needed.
+
+        Raises:
+            FileNotFoundError, ValueError: as `mesh`.
+        """
+        if self.num_vertices:
+            _ = self.mesh
+
     @functools.cached_property
     def mesh(self) -> MeshTopology | None:
         """The topology in `mesh_file`; read when it is needed first.
@@ -245,9 +261,9 @@ class RetinaFace(nn.Module):
         found = mesh.num_vertices, mesh.dimensions
         if found != (self.num_vertices, self.vertex_dimensions):
             raise ValueError(
-                f"{self.mesh_file} is of {found[0]} vertices in {found[1]} dimensions, but the "
-                f"model has num_vertices={self.num_vertices}, "
-                f"vertex_dimensions={self.vertex_dimensions}"
+                f"mesh_file {self.mesh_file} is of {found[0]} vertices in {found[1]} dimensions, "
+                f"but the model has num_vertices={self.num_vertices}, "
+                f"vertex_dimensions={self.vertex_dimensions}: make them equal"
             )
         return mesh
 

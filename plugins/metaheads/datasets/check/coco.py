@@ -15,6 +15,7 @@ from metaheads.datasets.check.entries import (
     find_duplicate_ids,
     find_malformed_boxes,
     find_malformed_keypoints,
+    find_malformed_vertices,
     find_missing_crowd_flags,
     find_missing_fields,
     find_unknown_ids,
@@ -28,9 +29,11 @@ from metaheads.datasets.check.notices import (
     notice_odd_categories,
     notice_shared_files,
     notice_short_polygons,
+    notice_unused_vertices,
     notice_useless_boxes,
 )
 from metaheads.datasets.check.report import CheckReport
+from metaheads.mesh import MeshTopology
 
 
 def check_coco(
@@ -41,6 +44,7 @@ def check_coco(
     num_classes: int | None = None,
     use_masks: bool = True,
     num_keypoints: int = 0,
+    mesh_file: str | os.PathLike = "",
     verify_images: int = 2000,
     is_strict: bool = False,
     progress: Callable[[], Any] = lambda: None,
@@ -52,6 +56,8 @@ def check_coco(
         num_classes: of the config's model.
         use_masks: every annotation needs a segmentation.
         num_keypoints: an object has so many keypoints, or none; 0: keypoints are not used.
+        mesh_file: JSON of `metaheads.mesh`, whose vertices an object has, or none; "": vertices are
+            not used.
         verify_images: so many images, evenly spaced, are decoded.
         is_strict: what trains nothing, such as boxes without area, is a fault as well.
         progress: called for every decoded image.
@@ -61,6 +67,7 @@ def check_coco(
     """
     file, folder = Path(annotation_file), Path(image_folder)
     data = read_coco(file)
+    mesh = _read_mesh(mesh_file) if mesh_file else None
     if not folder.is_dir():
         raise DatasetError(f"image folder {folder}: no such folder; correct the path in the config")
     refuse(file, find_duplicate_ids(data), find_unknown_ids(data))
@@ -76,6 +83,7 @@ def check_coco(
         *find_class_differences(categories, used, class_names, num_classes),
         *boxes,
         *(find_malformed_keypoints(data["annotations"], num_keypoints) if num_keypoints else ()),
+        *(find_malformed_vertices(data["annotations"], mesh) if mesh else ()),
         *missing,
         *images,
         *(find_malformed_masks(data) if use_masks and not images else ()),
@@ -89,6 +97,7 @@ def check_coco(
         *odd,
         *notice_odd_boxes(data),
         *(notice_short_polygons(data["annotations"]) if use_masks else ()),
+        *(() if mesh else notice_unused_vertices(data["annotations"])),
         *notice_empty_images(data),
     ]
     counts = Counter(annotation["category_id"] for annotation in data["annotations"])
@@ -130,3 +139,10 @@ def read_coco(file: Path) -> dict[str, list[dict[str, Any]]]:
     if not data["images"]:
         raise DatasetError(f'{file}: "images" is empty')
     return data
+
+
+def _read_mesh(file: str | os.PathLike) -> MeshTopology:
+    try:
+        return MeshTopology.from_json(Path(file))
+    except (FileNotFoundError, ValueError) as error:
+        raise DatasetError(str(error)) from None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from metaheads.datasets.check.messages import are_numbers, nearest_hint
+from metaheads.mesh import MeshTopology
 from metaheads.messages import list_some
 
 _ID, _NUMBER = (int, str), (int, float)
@@ -115,6 +116,26 @@ def find_malformed_keypoints(annotations: list[dict[str, Any]], count: int) -> I
         yield (
             f"annotations without exactly {count} keypoints, the config's number: "
             f"{list_some(broken)}; correct them, or the number of keypoints in the config"
+        )
+
+
+def find_malformed_vertices(annotations: list[dict[str, Any]], mesh: MeshTopology) -> Iterator[str]:
+    """An object has all coordinates of the mesh's vertices, or none."""
+    expected = mesh.num_vertices * mesh.dimensions
+    broken = []
+    for annotation in annotations:
+        vertices = annotation.get("vertices")
+        if vertices is None:
+            continue
+        if not are_numbers(vertices):
+            broken.append(f"{annotation['id']} (no list of finite numbers)")
+        elif len(vertices) != expected:
+            broken.append(f"{annotation['id']} ({len(vertices)} numbers)")
+    if broken:
+        yield (
+            f"annotations without exactly {expected} finite numbers in vertices, "
+            f"{mesh.num_vertices} vertices in {mesh.dimensions} dimensions as the mesh file says: "
+            f"{list_some(broken)}; correct them, or the mesh file in the config"
         )
 
 

@@ -92,6 +92,12 @@ def notice_short_polygons(annotations: list[dict[str, Any]]) -> Iterator[str]:
         yield f"polygons of less than three points, which are left out: {list_some(short)}"
 
 
+def notice_unused_vertices(annotations: list[dict[str, Any]]) -> Iterator[str]:
+    count = sum(annotation.get("vertices") is not None for annotation in annotations)
+    if count:
+        yield f"objects with vertices, unused and unchecked without a mesh file: {count}"
+
+
 def notice_empty_images(data: dict[str, Any]) -> Iterator[str]:
     with_crowd = {each["image_id"] for each in data["annotations"]}
     with_object = {each["image_id"] for each in data["annotations"] if not each.get("iscrowd", 0)}

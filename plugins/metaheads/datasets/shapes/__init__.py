@@ -25,7 +25,7 @@ from metaheads.datasets.shapes.options import (
     SceneOptions,
 )
 from metaheads.datasets.shapes.scenes import Instance, Scene, draw_scene
-from metaheads.datasets.shapes.write import make_shapes
+from metaheads.datasets.shapes.write import PARTS, make_shapes
 
 __all__ = [
     "CLIP_OPTIONS",
@@ -34,6 +34,7 @@ __all__ = [
     "FIGURE_KEYPOINTS",
     "FIGURE_SIGMAS",
     "FIGURE_SKELETON",
+    "PARTS",
     "STUFF",
     "THINGS",
     "TRAIN_FACE_OPTIONS",

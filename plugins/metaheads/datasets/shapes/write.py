@@ -34,7 +34,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ from metaheads.datasets.shapes.scenes import Scene, draw_scene
 
 VERSION = 2  # of the generator: raise it when the same arguments give other files
 _MARKER = "shapes.json"
+# What can be drawn without the others, and the options of each.
+PARTS = {"scenes": ("train", "val"), "faces": ("faces_train", "faces_val"), "clips": ("clips",)}
 
 
 def make_shapes(
@@ -74,87 +76,125 @@ def make_shapes(
     val_options: SceneOptions = VAL_OPTIONS,
     clip_options: SceneOptions = CLIP_OPTIONS,
     face_options: tuple[FaceOptions, FaceOptions] = (TRAIN_FACE_OPTIONS, VAL_FACE_OPTIONS),
+    only: Iterable[str] = PARTS,
     force: bool = False,
     progress: Callable[[], object] | None = None,
 ) -> None:
     """Writes the data set; a folder that already holds it is left as it is.
 
     Equal arguments give equal bytes (with the same versions of numpy and OpenCV), and a scene does
-    not depend on how many there are. The folder appears only when it is complete.
+    not depend on how many there are. The folder appears, or changes, only when it is complete.
 
     Args:
         folder: to be made; its parents are made as well.
         num_faces: scenes of faces for training and validation.
         size: (height, width) of all pictures, in pixels, at least 32 each.
         face_options: of the scenes of faces for training and validation.
-        force: replaces a data set made with other arguments.
+        only: of PARTS; they are added to what a folder has of the others, with the same size and
+            seed.
+        force: replaces a data set made with other arguments, all parts of it.
         progress: called after each scene, of faces too, and each clip.
 
     Raises:
         ValueError: an argument is out of range; the folder holds a data set made with other
             arguments and `force` is off; or it holds anything else.
     """
-    folder = Path(folder)
+    folder, parts = Path(folder), tuple(only)
     counts = {"num_train": num_train, "num_val": num_val, "num_clips": num_clips, "seed": seed}
     counts |= {"num_faces_train": num_faces[0], "num_faces_val": num_faces[1]}
-    _check_arguments(counts, size)
+    _check_arguments(counts, size, parts)
     options = {"train": train_options, "val": val_options, "clips": clip_options}
     options |= {"faces_train": face_options[0], "faces_val": face_options[1]}
-    marker = _describe(counts, size, options)
-    if force or not _is_finished(folder, marker):
-        _check_replaceable(folder, force)
-        _write_all(folder, marker, options, force, progress or (lambda: None))
+    marker, present = _describe(counts, size, options, parts), _read_marker(folder)
+    if not force:
+        if _merge(present, marker) == present:
+            return
+        if present and _merge(marker, present) == _merge(present, marker):
+            parts = tuple(each for each in parts if not _has_part(present, each))
+            _write_all(folder, _merge(present, marker), options, parts, progress, is_added=True)
+            return
+    _check_replaceable(folder, force)
+    _write_all(folder, marker, options, parts, progress, is_replaced=force)
 
 
-def _describe(counts: dict[str, int], size: tuple[int, int], options: dict) -> dict:
+def _describe(
+    counts: dict[str, int], size: tuple[int, int], options: dict, parts: Iterable[str]
+) -> dict:
     """The content of the marker, as it will be read back: tuples become lists."""
+    names = [name for part in parts for name in PARTS[part]]
+    arguments = {f"num_{name}": counts[f"num_{name}"] for name in names}
     marker = {
         "generator": "metaheads.datasets.shapes",
         "version": VERSION,
-        "arguments": {**counts, "size": size},
-        "options": {name: asdict(value) for name, value in options.items()},
+        "arguments": {**arguments, "seed": counts["seed"], "size": size},
+        "options": {name: asdict(options[name]) for name in names},
     }
     return json.loads(json.dumps(marker))
+
+
+def _read_marker(folder: Path) -> dict:
+    """{} if there is none."""
+    path = folder / _MARKER
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _merge(marker: dict, other: dict) -> dict:
+    """What both say; of what they say differently, what the second does."""
+    nested = {
+        key: {**marker.get(key, {}), **other.get(key, {})} for key in ("arguments", "options")
+    }
+    return {**marker, **other, **nested}
+
+
+def _has_part(marker: dict, part: str) -> bool:
+    return PARTS[part][0] in marker["options"]
 
 
 def _write_all(
     folder: Path,
     marker: dict,
     options: dict[str, Any],
-    force: bool,
-    report: Callable[[], object],
+    parts: Iterable[str],
+    progress: Callable[[], object] | None,
+    *,
+    is_added: bool = False,
+    is_replaced: bool = False,
 ) -> None:
-    """Writes beside the folder, then moves the finished data set to its place."""
-    arguments = marker["arguments"]
+    """Writes beside the folder, then moves the finished data set to its place.
+
+    Args:
+        parts: to be drawn.
+        is_added: to what the folder holds.
+        is_replaced: what it holds goes.
+    """
+    arguments, report = marker["arguments"], progress or (lambda: None)
     size, seed = tuple(arguments["size"]), arguments["seed"]
+    writers = {"scenes": _write_split, "faces": _write_faces, "clips": _write_clips}
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        for split in ("train", "val"):
-            count = arguments[f"num_{split}"]
-            _write_split(partial, split, count, options[split], size, seed, report)
-            count, own = arguments[f"num_faces_{split}"], options[f"faces_{split}"]
-            _write_faces(partial, split, count, own, size, seed, report)
-        _write_json(partial / "annotations" / "mesh.json", mesh_topology())
-        _write_clips(partial, arguments["num_clips"], options["clips"], size, seed, report)
+        if is_added:
+            shutil.copytree(folder, partial, dirs_exist_ok=True)
+        for part in parts:
+            for name in PARTS[part]:
+                count = arguments[f"num_{name}"]
+                split = name.removeprefix("faces_")
+                writers[part](partial, split, count, options[name], size, seed, report)
         _write_json(partial / _MARKER, marker)
         partial.chmod(0o755)
-        _replace(folder, partial, marker, force)
+        _replace(folder, partial, marker, is_added or is_replaced)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check_arguments(counts: dict[str, int], size: tuple[int, int]) -> None:
+def _check_arguments(counts: dict[str, int], size: tuple[int, int], parts: Iterable[str]) -> None:
+    if unknown := [each for each in parts if each not in PARTS]:
+        raise ValueError(f"only: there is no {unknown[0]!r}, the parts are {', '.join(PARTS)}")
     for name, value in counts.items():
         if not isinstance(value, int) or value < 0:
             raise ValueError(f"{name} must be a whole number from 0, got {value!r}")
     if len(size) != 2 or min(size) < 32:
         raise ValueError(f"size must be (height, width), at least 32 pixels each, got {size!r}")
-
-
-def _is_finished(folder: Path, marker: dict) -> bool:
-    path = folder / _MARKER
-    return path.is_file() and json.loads(path.read_text()) == marker
 
 
 def _check_replaceable(folder: Path, force: bool) -> None:
@@ -173,9 +213,9 @@ def _check_replaceable(folder: Path, force: bool) -> None:
         )
 
 
-def _replace(folder: Path, partial: Path, marker: dict, force: bool) -> None:
+def _replace(folder: Path, partial: Path, marker: dict, is_replaced: bool) -> None:
     """Moves the finished data set to its place; an older one, which is ours, is deleted."""
-    if (folder / _MARKER).is_file() and force:
+    if (folder / _MARKER).is_file() and is_replaced:
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
         folder.rename(old / folder.name)
         partial.rename(folder)
@@ -186,7 +226,7 @@ def _replace(folder: Path, partial: Path, marker: dict, force: bool) -> None:
             folder.rmdir()
         partial.rename(folder)
     except OSError:
-        if not _is_finished(folder, marker):  # else another process was faster with the same
+        if _read_marker(folder) != marker:  # else another process was faster with the same
             raise
 
 
@@ -245,10 +285,12 @@ def _write_faces(
             found.append({"id": len(found) + 1, **annotation})
         report()
     _write_annotations(folder, f"faces_{split}", images, found)
+    _write_json(folder / "annotations" / "mesh.json", mesh_topology())
 
 
 def _write_clips(
     folder: Path,
+    _: str,
     count: int,
     options: SceneOptions,
     size: tuple[int, int],

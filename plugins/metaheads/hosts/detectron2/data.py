@@ -14,10 +14,9 @@ from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, Keypoints
 from numpy import ndarray
 from pycocotools import mask as rle
 
-from metaheads.configs import data_path
 from metaheads.datasets.transforms import Record
 from metaheads.hosts.detectron2.config import TRANSFORMS, options_of
-from metaheads.hosts.detectron2.datasets import num_keypoints
+from metaheads.hosts.detectron2.datasets import mesh_file, num_keypoints
 from metaheads.hosts.detectron2.panoptic_data import read_panoptic, separate_stuff
 from metaheads.mesh import MeshTopology
 
@@ -63,18 +62,14 @@ class MetaheadsMapper:
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         color_order = cfg.INPUT.FORMAT.lower()
         builder = TRANSFORMS[cfg.INPUT.MAPPER or "metaheads"]
-        options = options_of(cfg, builder)
+        options, file = options_of(cfg, builder), mesh_file(cfg)
         return {
             "is_train": is_train,
             "image_format": cfg.INPUT.FORMAT,
             "transform": builder(**options, color_order=color_order) if is_train else None,
             "use_masks": cfg.MODEL.MASK_ON,
             "num_keypoints": num_keypoints(cfg),
-            "mesh": (
-                MeshTopology.from_json(data_path(cfg.INPUT.MESH_FILE))
-                if is_train and cfg.INPUT.MESH_FILE
-                else None
-            ),
+            "mesh": MeshTopology.from_json(file) if is_train and file else None,
             "separate_stuff": cfg.INPUT.SEPARATE_STUFF,
         }
 

@@ -145,6 +145,11 @@ def num_keypoints(cfg: CfgNode) -> int:
     return cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS if cfg.MODEL.KEYPOINT_ON else 0
 
 
+def mesh_file(cfg: CfgNode) -> str:
+    """The mesh whose vertices the objects of a config's data have; "" if it uses none."""
+    return data_path(cfg.INPUT.MESH_FILE) if cfg.INPUT.MESH_FILE else ""
+
+
 def num_classes(cfg: CfgNode) -> int:
     """How many classes the model of a config tells apart."""
     node = cfg.MODEL.get(cfg.MODEL.META_ARCHITECTURE.upper())

@@ -21,12 +21,18 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 from metaheads import weights
+from metaheads.checks import check_points, check_training
 from metaheads.distributed import leave_process_group
 from metaheads.errors import blaming, heard_from_processes, tell
 from metaheads.hosts.detectron2 import backbones, models  # noqa: F401 - registers our names
 from metaheads.hosts.detectron2.checkpoint import Checkpointer
 from metaheads.hosts.detectron2.config import add_metaheads_config
-from metaheads.hosts.detectron2.datasets import num_classes, num_keypoints, register_datasets
+from metaheads.hosts.detectron2.datasets import (
+    mesh_file,
+    num_classes,
+    num_keypoints,
+    register_datasets,
+)
 from metaheads.hosts.detectron2.lazy import LazyTrainer, load_lazy_config
 from metaheads.hosts.detectron2.panoptic_data import PANOPTIC
 from metaheads.hosts.detectron2.tracking import TrackingWriter
@@ -100,6 +106,7 @@ def coco_sources(cfg: Cfg, *, train: bool) -> list[dict[str, Any]]:
                     "num_classes": num_classes(cfg),
                     "use_masks": cfg.MODEL.MASK_ON,
                     "num_keypoints": num_keypoints(cfg),
+                    "mesh_file": mesh_file(cfg),
                 }
             )
         if metadata.get("evaluator_type") == PANOPTIC:
@@ -145,6 +152,8 @@ def dry_run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
         batch = next(iter(trainer._trainer.data_loader))
         evaluated = next(iter(_trainer(cfg).test_loaders(cfg)))
     model = trainer._trainer.model
+    _check_evaluation(cfg, model)
+    check_training(model)
     if options.checkpoint:
         _load_weights(model, options.checkpoint, options)
     with EventStorage():  # Detectron2's own heads log into it
@@ -235,6 +244,8 @@ def _run(cfg: Cfg, options: RunOptions) -> dict[str, float]:
 def _train(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
     with blaming(_CANNOT_BUILD):
         trainer = _trainer(cfg)(cfg)
+    _check_evaluation(cfg, trainer.checkpointer.model)
+    check_training(trainer.checkpointer.model)
     if options.early_stopping:
         trainer.stop_early(options.early_stopping)
     if options.track and comm.is_main_process():
@@ -257,6 +268,7 @@ def _train(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
 def _evaluate(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
     with blaming(_CANNOT_BUILD):
         model = _trainer(cfg).build_model(cfg)
+    _check_evaluation(cfg, model)
     checkpointer = Checkpointer(model, str(output_dir(cfg)))
     initial = initial_weights(cfg)
     if options.checkpoint:
@@ -266,6 +278,12 @@ def _evaluate(cfg: Cfg, options: RunOptions) -> dict[str, Any]:
             checkpointer.load_strictly(initial, checkpointables=[])
     _results_file(cfg).unlink(missing_ok=True)
     return _trainer(cfg).test(cfg, model)
+
+
+def _check_evaluation(cfg: Cfg, model: torch.nn.Module) -> None:
+    """Raises ValueError where the config measures what the model does not give."""
+    if isinstance(cfg, CfgNode) and (cfg.TEST.NME or cfg.MODEL.KEYPOINT_ON):
+        check_points(model, mesh_file(cfg) if cfg.TEST.NME else "")
 
 
 def _load_weights(model: torch.nn.Module, checkpoint: str | Path, options: RunOptions) -> None:

@@ -40,6 +40,7 @@ from metaheads.configs import data_path
 from metaheads.hosts.detectron2.checkpoint import Checkpointer
 from metaheads.hosts.detectron2.config import TRANSFORMS
 from metaheads.hosts.detectron2.data import MetaheadsMapper
+from metaheads.hosts.detectron2.datasets import mesh_file
 from metaheads.hosts.detectron2.evaluation import (
     InstanceEvaluator,
     NMEEvaluator,
@@ -250,8 +251,7 @@ class Trainer(DefaultTrainer):
             InstanceEvaluator(dataset_name, tasks, output_dir=folder, kpt_oks_sigmas=sigmas)
         ]
         if cfg.TEST.NME:
-            mesh_file = cfg.INPUT.MESH_FILE
-            found.append(NMEEvaluator(dataset_name, data_path(mesh_file) if mesh_file else ""))
+            found.append(NMEEvaluator(dataset_name, mesh_file(cfg)))
         wider = cfg.TEST.WIDERFACE
         if wider.GROUND_TRUTH:
             truth = data_path(wider.GROUND_TRUTH)

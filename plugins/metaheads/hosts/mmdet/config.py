@@ -168,6 +168,7 @@ def _instances_source(cfg: Config, dataset: ConfigDict) -> dict[str, Any]:
         "num_classes": _num_classes(cfg.model),
         "use_masks": _uses_masks(cfg),
         "num_keypoints": dataset.get("num_keypoints", 0),
+        "mesh_file": _mesh_file(cfg),
     }
 
 
@@ -211,9 +212,21 @@ def _unwrap(dataset: ConfigDict) -> list[ConfigDict]:
 
 def _uses_masks(cfg: Config) -> bool:
     """Whether the training loads masks."""
+    return any(step.get("with_mask") for step in _train_steps(cfg))
+
+
+def _mesh_file(cfg: Config) -> str:
+    """Of the vertices that the training loads or a metric measures; "" for none."""
+    metrics = [cfg.get(f"{split}_evaluator") or [] for split in ("val", "test")]
+    lists = [each if isinstance(each, list | tuple) else [each] for each in metrics]
+    users = [*_train_steps(cfg), *(metric for each in lists for metric in each)]
+    return next((each["mesh_file"] for each in users if each.get("mesh_file")), "")
+
+
+def _train_steps(cfg: Config) -> list[ConfigDict]:
+    """The steps of all training pipelines."""
     datasets = _unwrap(cfg.train_dataloader.dataset) if cfg.get("train_dataloader") else []
-    steps = [step for dataset in datasets for step in dataset.get("pipeline", [])]
-    return any(step.get("with_mask") for step in steps)
+    return [step for dataset in datasets for step in dataset.get("pipeline", [])]
 
 
 def _num_classes(model: Any) -> int | None:

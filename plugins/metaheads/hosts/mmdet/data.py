@@ -71,6 +71,9 @@ class CocoKeypoints(CocoDataset):
     """MMDetection's CocoDataset, whose instances keep their `keypoints`, (K, 3), and their
     `vertices`, as they stand in the file, where they have any.
 
+    Objects of any size are there, as in Detectron2; MMDetection's own leaves those out whose width
+    or height is below one pixel.
+
     Args:
         num_keypoints: K.
         others: as in CocoDataset.
@@ -84,17 +87,27 @@ class CocoKeypoints(CocoDataset):
         super().__init__(*args, **kwargs)
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
-        image, annotations = raw_data_info["raw_img_info"], raw_data_info["raw_ann_info"]
-        parsed = super().parse_data_info({"raw_img_info": image, "raw_ann_info": []})
-        for annotation in annotations:
-            # One by one, as MMDetection leaves some out.
-            one = {"raw_img_info": image, "raw_ann_info": [annotation]}
-            for instance in super().parse_data_info(one)["instances"]:
-                instance["keypoints"] = self._keypoints(annotation)
-                if "vertices" in annotation:
-                    instance["vertices"] = annotation["vertices"]
-                parsed["instances"].append(instance)
+        parsed = super().parse_data_info({**raw_data_info, "raw_ann_info": []})
+        parsed["instances"] = [
+            self._instance(annotation)
+            for annotation in raw_data_info["raw_ann_info"]
+            if annotation["category_id"] in self.cat_ids and not annotation.get("ignore")
+        ]
         return parsed
+
+    def _instance(self, annotation: dict) -> dict:
+        x, y, width, height = annotation["bbox"]
+        instance = {
+            "bbox": [x, y, x + width, y + height],
+            "bbox_label": self.cat2label[annotation["category_id"]],
+            "ignore_flag": int(bool(annotation.get("iscrowd"))),
+            "keypoints": self._keypoints(annotation),
+        }
+        if annotation.get("segmentation"):
+            instance["mask"] = annotation["segmentation"]
+        if "vertices" in annotation:
+            instance["vertices"] = annotation["vertices"]
+        return instance
 
     def _keypoints(self, annotation: dict) -> np.ndarray:
         given = np.array(annotation.get("keypoints") or [], np.float32).reshape(-1, 3)

@@ -14,7 +14,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torch import nn
 
+from metaheads.checks import check_points
 from metaheads.evaluation import (
     LabelledSegment,
     MeanIoU,
@@ -54,6 +56,10 @@ class KeypointMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.ann_file, self.sigmas = ann_file, sigmas
+
+    def check_model(self, model: nn.Module) -> None:
+        """Raises ValueError for a model that gives no keypoints."""
+        check_points(model)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
@@ -121,6 +127,10 @@ class NMEMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.ann_file, self.mesh_file = ann_file, mesh_file
+
+    def check_model(self, model: nn.Module) -> None:
+        """Raises ValueError for a model that does not give these points."""
+        check_points(model, self.mesh_file)
 
     @functools.cached_property
     def _errors(self) -> PointErrors:

@@ -16,12 +16,15 @@ import torch
 import torch.multiprocessing
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
+from torch import nn
 
 from metaheads import weights
+from metaheads.checks import check_training
 from metaheads.distributed import leave_process_group
 from metaheads.errors import blaming, heard_from_processes, tell
 from metaheads.hosts.mmdet.checkpoints import forget_checkpoints
@@ -54,6 +57,9 @@ def dry_run(cfg: Config, options: RunOptions) -> dict[str, float]:
         model = runner.model
         train, val = (runner.build_dataloader(cfg[f"{x}_dataloader"]) for x in ("train", "val"))
         runner.build_optim_wrapper(runner.optim_wrapper)
+        evaluator = runner.build_evaluator(cfg.val_evaluator)
+    _check_evaluation(model, evaluator)
+    check_training(model)
     if options.checkpoint:
         state = weights.read_checkpoint(options.checkpoint, trust=options.trust_checkpoint)
         with of_file(options.checkpoint):
@@ -143,11 +149,29 @@ def _run(cfg: Config, options: RunOptions) -> dict[str, float]:
 
 def _build(runner: Runner, options: RunOptions) -> None:
     """Builds at once what MMEngine builds when it comes to it: what is wrong is told early."""
+    model = _unwrapped(runner.model)
     if options.eval_only:
-        _ = runner.test_loop
+        _check_evaluation(model, runner.test_loop.evaluator)
         return
-    _ = runner.train_loop, runner.val_loop
+    check_training(model)
+    if runner.val_loop is not None:
+        _check_evaluation(model, runner.val_loop.evaluator)
+    _ = runner.train_loop
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+
+
+def _check_evaluation(model: nn.Module, evaluator: Evaluator) -> None:
+    """Raises ValueError where a metric of ours measures what the model does not give."""
+    for metric in evaluator.metrics:
+        if hasattr(metric, "check_model"):
+            metric.check_model(model)
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, within what MMEngine wraps it in."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def _apply(cfg: Config, options: RunOptions) -> None:
@@ -213,9 +237,7 @@ class _Runner(Runner):
     options: RunOptions
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Any:
-        model = self.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
+        model = _unwrapped(self.model)
         is_local = self.options.eval_only and Path(filename).is_file()
         if not self._resume and (filename == self.options.checkpoint or is_local):
             state = weights.read_checkpoint(filename, trust=self.options.trust_checkpoint)
