@@ -15,6 +15,7 @@ from metaheads.evaluation import WiderFace, WiderFaceTruth
 from metaheads.mesh import MeshTopology
 
 FACES = "retinaface/retinaface_mnet025_320_faces"
+SIZE = (320, 320)
 
 
 def file_faces(shapes_data) -> dict[str, list[dict]]:
@@ -56,10 +57,10 @@ def test_mmdet_data(shapes_data, mesh):
     dataset, count, crowds = Runner.build_dataloader(cfg.train_dataloader).dataset, 0, 0
     for index in range(len(dataset)):
         sample = dataset[index]["data_samples"]
-        targets = to_targets(sample, (256, 256), torch.device("cpu"))
+        targets = to_targets(sample, SIZE, torch.device("cpu"))
         assert targets.vertices is not None and targets.keypoints is not None
         fields = (each.numpy() for each in (targets.boxes, targets.keypoints, targets.vertices))
-        count += assert_consistent(*fields, (256, 256), mesh)
+        count += assert_consistent(*fields, SIZE, mesh)
         crowds += int(targets.is_crowd.sum())
     assert count > 10 and crowds
 
@@ -75,10 +76,10 @@ def test_detectron2_data(shapes_data, mesh):
     mapper, count = MetaheadsMapper(cfg, True), 0
     for entry in get_detection_dataset_dicts(cfg.DATASETS.TRAIN[0], filter_empty=False):
         inputs = mapper(entry)
-        targets = to_targets(inputs["instances"], (256, 256), (256, 256))
+        targets = to_targets(inputs["instances"], SIZE, SIZE)
         assert targets.vertices is not None and targets.keypoints is not None
         fields = (each.numpy() for each in (targets.boxes, targets.keypoints, targets.vertices))
-        count += assert_consistent(*fields, (256, 256), mesh)
+        count += assert_consistent(*fields, SIZE, mesh)
     assert count > 10
 
 

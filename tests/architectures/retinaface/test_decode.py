@@ -58,7 +58,9 @@ def test_one_pixel_more_suppresses_small_boxes():
     assert suppress(make_core(), boxes, scores, labels).tolist() == [0]
     assert suppress(make_core(has_plus_one=False), boxes, scores, labels).tolist() == [0, 1]
     assert suppress(make_core(nms_iou=0.5), boxes, scores, labels).tolist() == [0, 1], "equal stays"
-    assert suppress(make_core(), boxes, scores, torch.tensor([0, 1])).tolist() == [0, 1]
+    core = make_core(num_classes=2)
+    assert suppress(core, boxes, scores, torch.tensor([0, 1])).tolist() == [0, 1]
+    assert suppress(core, boxes, scores, labels).tolist() == [0]
 
 
 def test_several_classes():
