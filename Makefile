@@ -7,6 +7,8 @@ endif
 TORCH_INDEX ?=
 DETECTRON2 ?=
 ARGS ?=
+# Processes that run the tests: a file of tests stays in one.
+JOBS ?= auto
 
 PY := $(if $(PYTHON),$(PYTHON),.venv/bin/python)
 
@@ -23,6 +25,7 @@ help:
 	@echo
 	@echo 'Variables, for all of them:'
 	@echo '  HOST=mmdet|detectron2   which host the demo uses (now: $(HOST))'
+	@echo '  JOBS=n                  processes of make test (at most 8; otherwise one per core)'
 	@echo "  PYTHON=/path/to/python  use this interpreter's environment instead of .venv"
 	@echo '  TORCH_INDEX=url         package index for torch and torchvision, for example'
 	@echo '                          https://download.pytorch.org/whl/cpu'
@@ -39,7 +42,7 @@ demo: setup
 	@"$(PY)" tools/run_demo.py --host "$(HOST)" $(ARGS)
 
 test: setup
-	@"$(PY)" -m pytest -rs $(ARGS)
+	@"$(PY)" -m pytest -rs -n "$(JOBS)" --maxprocesses 8 --dist loadfile $(ARGS)
 
 lint: setup
 	@"$(PY)" -m ruff check .

@@ -47,7 +47,7 @@ setup(
     extras_require={
         "mmdet": ["mmdet==3.3.0", "mmengine>=0.10.7", "mmcv>=2.1.0,<2.2.0"],
         "export": ["onnx", "onnxscript", "onnxruntime"],
-        "test": ["pytest"],
+        "test": ["pytest", "pytest-xdist"],
         "dev": ["ruff", "mypy", "pre-commit", "wheel"],
     },
     entry_points={"console_scripts": ["metaheads = metaheads.cli:main"]},

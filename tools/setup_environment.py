@@ -207,7 +207,8 @@ def installed_version(name: str) -> str:
 
 def installed_as_pinned() -> bool:
     pins = read_pins()
-    names = ("torch", "torchvision", "mmcv", "mmengine", "mmdet", "numpy", "setuptools", "pytest")
+    names = ("torch", "torchvision", "mmcv", "mmengine", "mmdet", "numpy", "setuptools")
+    names += ("pytest", "pytest-xdist")
     same = all(installed_version(name) == pins[name] for name in names)
     return same and bool(installed_version("metaheads"))
 
