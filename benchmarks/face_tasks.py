@@ -14,7 +14,6 @@ import argparse
 import datetime
 import json
 import statistics
-import time
 from pathlib import Path
 
 import torch
@@ -57,15 +56,12 @@ def main() -> None:
             name = f"{tasks}, seed {seed}"
             if name in read_results():
                 continue
-            start = time.monotonic()
             overrides = [(f"model.core.{option}", "0.0") for option in off]
             overrides += [(key, str(args.iterations)) for key in LENGTHS]
             overrides += [("randomness.seed", str(seed))]
             work_dir = f"{args.work_dir}/{name.replace(', ', '_').replace(' ', '_')}"
             metrics = train(CONFIG, "mmdet", overrides, RunOptions(), work_dir=work_dir)
-            minutes = round((time.monotonic() - start) / 60, 1)
-            entry = {key: metrics[key] for key in METRICS}
-            entry |= {"minutes": minutes, "iterations": args.iterations}
+            entry = {key: metrics[key] for key in METRICS} | {"iterations": args.iterations}
             found = {**read_results(), name: entry}
             FILE.write_text(json.dumps(found, indent=1) + "\n")
             write_table(found)
@@ -81,8 +77,8 @@ def write_table(found: dict[str, dict[str, float]]) -> None:
     lines = [
         "# What points and mesh add to face boxes",
         "",
-        f"`python benchmarks/face_tasks.py`, {datetime.date.today()}, {processor_name()}, one "
-        f"thread each, torch {torch.__version__}; {CONFIG}, {iterations} iterations; mean of the "
+        f"`python benchmarks/face_tasks.py --iterations {iterations}`, {datetime.date.today()}, "
+        f"{processor_name()}, one thread each, torch {torch.__version__}; {CONFIG}; mean of the "
         "seeds and how far one lies from it.",
         "",
         f"| trained | {' | '.join(title for title, _, _ in METRICS.values())} | seeds |",
