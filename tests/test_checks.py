@@ -28,7 +28,7 @@ def model(core: nn.Module | None = None, **options) -> nn.Module:
 def test_points_that_are_there_pass(mesh_file):
     check_points(model())
     check_points(model(num_vertices=3), mesh_file)
-    check_points(model(CenterNetPoints([8], [4], num_joints=17)))
+    check_points(model(CenterNetPoints([8], [4], num_keypoints=17)))
     check_points(nn.Module(), mesh_file)  # no model of ours: nobody knows
 
 

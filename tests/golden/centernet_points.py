@@ -83,7 +83,7 @@ def run_forward(case: Case) -> None:
         options,
         backbone.channels,
         num_classes=heads["hm"],
-        num_joints=heads.get("hm_hp", 0),
+        num_keypoints=heads.get("hm_hp", 0),
         head_channels=options["head_conv"],
     )
     network = Network(backbone, core).eval()
@@ -153,7 +153,7 @@ def run_loss(case: Case) -> None:
     core = build_core(
         options,
         [8] * options["num_stacks"],
-        num_joints=options["num_joints"],
+        num_keypoints=options["num_joints"],
         size_weight=weights["wh"],
         offset_weight=weights["off"],
         joint_weight=weights.get("hps", 1.0),
@@ -223,7 +223,7 @@ def run_targets(case: Case) -> None:
             keypoint_flip_pairs=PAIRS,
         )
         record = transform(record, Draws(case))
-    core = build_core(options, [8], num_joints=options["num_joints"])
+    core = build_core(options, [8], num_keypoints=options["num_joints"])
     size = record.image.shape[:2]
     target = Targets(
         image_size=size,
@@ -278,7 +278,7 @@ def run_decode(case: Case) -> None:
     height, width = options["image_size"]
     image = load_fill().image(height, width, seed=options["image_seed"])[..., ::-1]
     core = build_core(
-        options, [8], num_joints=options["num_joints"], max_detections=options["top_k"]
+        options, [8], num_keypoints=options["num_joints"], max_detections=options["top_k"]
     )
     found = []
     for index, scale in enumerate(options["scales"]):

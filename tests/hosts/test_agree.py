@@ -56,7 +56,7 @@ def made_targets(core) -> list[Targets]:
     crowd = torch.tensor([False, False, True])
     labels = torch.tensor([0, 6, 3]).clamp(max=core.num_classes - 1)
     keypoints = vertices = None
-    if count := getattr(core, "num_joints", getattr(core, "num_keypoints", 0)):
+    if count := getattr(core, "num_keypoints", 0):
         keypoints = boxes[:, None, :2] + torch.rand(3, count, 2) * 40
         keypoints = torch.cat((keypoints, torch.full_like(keypoints[..., :1], 2)), -1)
     if count := getattr(core, "num_vertices", 0):

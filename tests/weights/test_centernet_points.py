@@ -55,13 +55,13 @@ UNUSED = {
 }
 
 
-def build(kind: str, *, num_joints: int = 0, num_classes: int = 4) -> nn.Module:
+def build(kind: str, *, num_keypoints: int = 0, num_classes: int = 4) -> nn.Module:
     backbone = BACKBONES[kind]()
     core = CenterNetPoints(
         backbone.channels,
         backbone.strides,
         num_classes=num_classes,
-        num_joints=num_joints,
+        num_keypoints=num_keypoints,
         head_channels=8,
     )
     return nn.ModuleDict({"backbone": backbone, "core": core})
@@ -81,14 +81,14 @@ def in_their_names(model: nn.Module, kind: str) -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("num_joints", [0, 17])
+@pytest.mark.parametrize("num_keypoints", [0, 17])
 @pytest.mark.parametrize("kind", BACKBONES)
-def test_every_entry_finds_its_place(kind, num_joints):
-    model = build(kind, num_joints=num_joints)
+def test_every_entry_finds_its_place(kind, num_keypoints):
+    model = build(kind, num_keypoints=num_keypoints)
     theirs = in_their_names(model, kind)
     for spot, shape in SPOTS[kind].items():
         assert theirs[spot].shape == shape
-    if num_joints:
+    if num_keypoints:
         head = "hps.1.1.bias" if kind == "hourglass" else "hps.2.bias"
         assert theirs[head].shape == (34,)
     unused = UNUSED if kind == "dla_34" else {}

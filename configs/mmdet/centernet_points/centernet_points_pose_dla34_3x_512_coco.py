@@ -13,7 +13,7 @@ model = dict(
     backbone=dict(
         type="metaheads.DLA",
     ),
-    core=dict(in_channels=[64], strides=[4], num_classes=1, num_joints=17, head_channels=256),
+    core=dict(in_channels=[64], strides=[4], num_classes=1, num_keypoints=17, head_channels=256),
     test_cfg=dict(flip=True),
 )
 max_iters = 160320

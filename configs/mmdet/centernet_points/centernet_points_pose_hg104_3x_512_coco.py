@@ -14,7 +14,7 @@ model = dict(
         num_stacks=2,
     ),
     core=dict(
-        in_channels=[256, 256], strides=[4, 4], num_classes=1, num_joints=17, head_channels=256
+        in_channels=[256, 256], strides=[4, 4], num_classes=1, num_keypoints=17, head_channels=256
     ),
     test_cfg=dict(flip=True),
 )

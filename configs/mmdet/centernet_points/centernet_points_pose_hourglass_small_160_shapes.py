@@ -2,13 +2,13 @@
 _base_ = ["./centernet_points_hourglass_small_160_shapes.py"]
 
 size = (160, 192)
-num_joints = 9
+num_keypoints = 9
 pairs = ((3, 4), (5, 6), (7, 8))
 metainfo = dict(classes=("figure",))
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="metaheads.LoadKeypoints", num_keypoints=num_joints),
+    dict(type="metaheads.LoadKeypoints", num_keypoints=num_keypoints),
     dict(
         type="metaheads.TrainTransform",
         size=size,
@@ -18,11 +18,11 @@ train_pipeline = [
     ),
     dict(type="metaheads.PackInputs"),
 ]
-model = dict(core=dict(num_classes=1, num_joints=num_joints, joint_pairs=pairs))
+model = dict(core=dict(num_classes=1, num_keypoints=num_keypoints, keypoint_pairs=pairs))
 train_dataloader = dict(
     dataset=dict(
         type="metaheads.CocoKeypoints",
-        num_keypoints=num_joints,
+        num_keypoints=num_keypoints,
         ann_file="annotations/keypoints_train.json",
         metainfo=metainfo,
         pipeline=train_pipeline,
@@ -31,7 +31,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     dataset=dict(
         type="metaheads.CocoKeypoints",
-        num_keypoints=num_joints,
+        num_keypoints=num_keypoints,
         ann_file="annotations/keypoints_val.json",
         metainfo=metainfo,
     )

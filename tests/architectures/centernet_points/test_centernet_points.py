@@ -15,7 +15,7 @@ JOINT_TERMS = {"loss_joint", "loss_joint_heatmap", "loss_joint_offset"}
 
 def make_core(stacks: int = 1, **options) -> CenterNetPoints:
     torch.manual_seed(0)
-    options = {"num_classes": 3, "head_channels": 8, "joint_pairs": (), **options}
+    options = {"num_classes": 3, "head_channels": 8, "keypoint_pairs": (), **options}
     return CenterNetPoints([6] * stacks, [4] * stacks, **options)
 
 
@@ -68,7 +68,7 @@ def test_losses_are_finite_and_reach_every_parameter(scene, stacks):
 
 @pytest.mark.parametrize("visible", [0.0, 2.0])
 def test_losses_with_joints(visible):
-    core = make_core(num_joints=4, num_classes=3)
+    core = make_core(num_keypoints=4, num_classes=3)
     targets = [make_target([BOX], joints=4, visible=visible), make_target([], joints=4)]
     losses = core.losses(core(make_features()), targets)
     assert set(losses) == TERMS | JOINT_TERMS
@@ -78,7 +78,7 @@ def test_losses_with_joints(visible):
 
 
 def test_joints_need_keypoints():
-    core = make_core(num_joints=4)
+    core = make_core(num_keypoints=4)
     with pytest.raises(ValueError, match="carry no keypoints"):
         core.losses(core(make_features()), [make_target([BOX])] * 2)
 
@@ -159,7 +159,7 @@ def with_joint(maps: PointOutputs, regressed: tuple, peak: tuple, score: float) 
     ],
 )
 def test_joints_move_to_near_peaks(peak, score, is_moved):
-    core = make_core(num_joints=1, max_detections=1).eval()
+    core = make_core(num_keypoints=1, max_detections=1).eval()
     maps = with_joint(outputs_of(core, [BOX], [0.9]), (20.0, 18.0), peak, score)
     (found,) = core.decode([maps], [SIZE])
     expected = [*peak, score] if is_moved else [20.0, 18.0, 0.9]
@@ -167,7 +167,7 @@ def test_joints_move_to_near_peaks(peak, score, is_moved):
 
 
 def test_flip_testing_of_a_mirrored_scene_changes_nothing():
-    core = make_core(num_joints=2, joint_pairs=((0, 1),), max_detections=5).eval()
+    core = make_core(num_keypoints=2, keypoint_pairs=((0, 1),), max_detections=5).eval()
     maps = core(make_features(batch=1))[0]
     swapped = maps.joints.unflatten(1, (-1, 2))[:, [1, 0]] * torch.tensor([-1.0, 1.0]).view(2, 1, 1)
     mirrored = maps._replace(
@@ -210,7 +210,7 @@ def test_it_learns_one_image():
     [
         ({"radius_formula": "correct"}, "radius_formula must be one of"),
         ({"num_classes": 0}, "must be positive"),
-        ({"num_joints": 3, "joint_pairs": ((1, 3),)}, "not among the 3"),
+        ({"num_keypoints": 3, "keypoint_pairs": ((1, 3),)}, "not among the 3"),
     ],
 )
 def test_bad_options(options, message):

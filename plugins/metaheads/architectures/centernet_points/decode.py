@@ -36,7 +36,7 @@ def decode_fixed(core: CenterNetPoints, outputs: list[PointOutputs]) -> FixedDet
         sizes = sizes.unflatten(2, (-1, 2)).gather(2, labels)[:, :, 0]
     boxes = torch.cat((centres - sizes / 2, centres + sizes / 2), -1)
     keypoints = None
-    if core.num_joints:
+    if core.num_keypoints:
         keypoints = _joints(core, maps, peaks, cells, boxes)
         keypoints = torch.cat((keypoints[..., :2] * core.stride, keypoints[..., 2:]), -1)
     return FixedDetections(boxes * core.stride, peaks.scores, peaks.channels, keypoints=keypoints)
@@ -77,8 +77,8 @@ def _halves(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 def _swapped(core: CenterNetPoints) -> list[int]:
     """Which joint of the mirrored image each joint is."""
-    order = list(range(core.num_joints))
-    for first, second in core.joint_pairs:
+    order = list(range(core.num_keypoints))
+    for first, second in core.keypoint_pairs:
         order[first], order[second] = second, first
     return order
 

@@ -54,7 +54,7 @@ def _of_stack(
         "loss_size": core.size_weight * _l1(core, sizes, targets.sizes[boxes]),
         "loss_offset": core.offset_weight * _l1(core, offsets, targets.offsets[boxes]),
     }
-    if not core.num_joints:
+    if not core.num_keypoints:
         return found
     assert outputs.joints is not None and outputs.joint_heatmap is not None
     assert outputs.joint_offsets is not None and targets.joint_heatmap is not None

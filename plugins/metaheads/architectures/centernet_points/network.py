@@ -39,8 +39,8 @@ class CenterNetPoints(nn.Module):
         in_channels: channels of the features, of an hourglass one per stack.
         strides: their strides in pixels, all equal.
         num_classes: classes.
-        num_joints: joints of each object, 0 for boxes only.
-        joint_pairs: joints that a mirror swaps; by default COCO's.
+        num_keypoints: joints of each object, 0 for boxes only.
+        keypoint_pairs: joints that a mirror swaps; by default COCO's.
         head_channels: width of the hidden convolution of every head; 0: none.
         class_specific_sizes: predict a size for each class.
         min_overlap: IoU that sets the gaussians' radius.
@@ -60,8 +60,8 @@ class CenterNetPoints(nn.Module):
         strides: list[int],
         *,
         num_classes: int = 80,
-        num_joints: int = 0,
-        joint_pairs: tuple[tuple[int, int], ...] = COCO_PAIRS,
+        num_keypoints: int = 0,
+        keypoint_pairs: tuple[tuple[int, int], ...] = COCO_PAIRS,
         head_channels: int = 64,
         class_specific_sizes: bool = False,
         min_overlap: float = 0.7,
@@ -83,19 +83,21 @@ class CenterNetPoints(nn.Module):
             raise ValueError(
                 f"radius_formula must be one of {RADIUS_FORMULAS}, got {radius_formula!r}"
             )
-        if num_classes < 1 or num_joints < 0 or max_detections < 1:
+        if num_classes < 1 or num_keypoints < 0 or max_detections < 1:
             raise ValueError(
-                "num_classes and max_detections must be positive, num_joints not negative; got "
-                f"{num_classes}, {max_detections}, {num_joints}"
+                "num_classes and max_detections must be positive, num_keypoints not negative; got "
+                f"{num_classes}, {max_detections}, {num_keypoints}"
             )
-        if num_joints and max((max(pair) for pair in joint_pairs), default=0) >= num_joints:
+        if (
+            num_keypoints
+            and max((max(pair) for pair in keypoint_pairs), default=0) >= num_keypoints
+        ):
             raise ValueError(
-                f"joint_pairs {joint_pairs} name joints that are not among the {num_joints}"
+                f"keypoint_pairs {keypoint_pairs} name joints that are not among the {num_keypoints}"
             )
         self.stride = strides[0]
-        self.num_classes, self.num_joints = num_classes, num_joints
-        self.num_keypoints = num_joints  # as `metaheads.checks` asks for them
-        self.joint_pairs = joint_pairs if num_joints else ()
+        self.num_classes, self.num_keypoints = num_classes, num_keypoints
+        self.keypoint_pairs = keypoint_pairs if num_keypoints else ()
         self.class_specific_sizes = class_specific_sizes
         self.min_overlap, self.radius_formula = min_overlap, radius_formula
         self.size_weight, self.offset_weight = size_weight, offset_weight
@@ -103,8 +105,8 @@ class CenterNetPoints(nn.Module):
         self.max_detections, self.joint_threshold = max_detections, joint_threshold
         widths = {"hm": num_classes, "wh": 2 * (num_classes if class_specific_sizes else 1)}
         widths["reg"] = 2
-        if num_joints:
-            widths |= {"hps": 2 * num_joints, "hm_hp": num_joints, "hp_offset": 2}
+        if num_keypoints:
+            widths |= {"hps": 2 * num_keypoints, "hm_hp": num_keypoints, "hp_offset": 2}
         self.heads = nn.ModuleList(
             nn.ModuleDict({name: _head(name, c, head_channels, n) for name, n in widths.items()})
             for c in in_channels

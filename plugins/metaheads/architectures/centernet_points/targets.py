@@ -81,12 +81,12 @@ def _of_image(
         centres - cells,
         torch.ones_like(labels, dtype=torch.bool),
     )
-    if not core.num_joints:
+    if not core.num_keypoints:
         return found
     if targets.keypoints is None:
         raise ValueError(
-            f"num_joints is {core.num_joints}, but the targets carry no keypoints: load them in "
-            "the data set"
+            f"num_keypoints is {core.num_keypoints}, but the targets carry no keypoints: load "
+            "them in the data set"
         )
     return _with_joints(found, targets.keypoints[used], cells, radii, core, map_size)
 
@@ -113,7 +113,7 @@ def _with_joints(
         joints=points - cells[:, None],
         has_joint=has_joint,
         joint_heatmap=draw_gaussians(
-            (core.num_joints, height, width), peak_cells, joint, radii[person]
+            (core.num_keypoints, height, width), peak_cells, joint, radii[person]
         ),
         joint_image=found.image[person],
         joint_cell=peak_cells[:, 1] * width + peak_cells[:, 0],
